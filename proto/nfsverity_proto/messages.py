@@ -1,0 +1,405 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The File Integrity Protocol's procedures: arguments, results, statuses (fip, "Procedures")."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Generic, TypeVar
+
+from construct import Construct
+
+from . import rpc
+from .errors import MalformedMessage, StatusError
+from .record import FINGERPRINT, Fingerprint
+from .statement import TAG, TIME, Tag, Time
+from .xdr import (
+    Array,
+    Bool,
+    Buffer,
+    Codec,
+    Enumerated,
+    Opaque,
+    Optional,
+    Structure,
+    Tail,
+    UHyper,
+    UInt,
+    Union,
+)
+
+PROGRAM = 0x3046494D
+"""User range (RFC 5531 section 8.3); the draft's number is to be assigned."""
+VERSION = 1
+
+DATA_MAX = 4 * 2**20
+FETCH_MAX = 2**20
+TREE_MAX = 2**16
+"""Hashes of one reply to TREE."""
+PROOF_MAX = 8192
+HOLES_MAX = 256
+ENTRIES_MAX = 1024
+HANDLE_MAX = 128
+WAIT_MAX = 60_000
+"""Milliseconds of a long poll."""
+CALLS_MAX = 32
+POLLS_MAX = 4
+SLICE_LOG2_MAX = 22
+"""A slice is a unit, or 4 MiB of a larger one (fip-slice)."""
+ROOT_HANDLE = b""
+
+
+class Status(IntEnum):
+    """What the server answered: its word. From READ_ONLY on: places for storing over the wire."""
+
+    OK = 0
+    NOT_FOUND = 1
+    NOT_DIRECTORY = 2
+    IS_DIRECTORY = 3
+    UNSIGNED = 4
+    UNCHANGED = 5
+    CHANGED = 6
+    UPDATING = 7
+    BUSY = 8
+    BAD_HANDLE = 9
+    INVALID = 10
+    ACCESS = 11
+    IO = 12
+    NOT_SUPPORTED = 13
+    READ_ONLY = 16
+    EXISTS = 17
+    CONFLICT = 18
+    NO_SPACE = 19
+    REFUSED = 20
+
+
+class FileType(IntEnum):
+    FILE = 1
+    DIRECTORY = 2
+
+
+CAP_CORE, CAP_DATA = 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """The server's word on an object; a file's record says it better."""
+
+    type: FileType
+    has_record: bool
+    executable: bool
+    size: int
+    mtime: Time
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsOk:
+    capabilities: int
+    max_data: int
+    max_hashes: int
+    max_calls: int
+    max_wait: int
+    hashes: tuple[int, ...]
+    tree_types: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveArgs:
+    base: bytes
+    path: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveOk:
+    object: bytes
+    attributes: Attributes
+
+
+@dataclass(frozen=True, slots=True)
+class RecordArgs:
+    """`known`: empty, or the SHA-256 of the record held; `wait` in milliseconds."""
+
+    object: bytes
+    known: bytes
+    wait: int
+
+    def __post_init__(self) -> None:
+        if len(self.known) not in (0, 32):
+            raise ValueError(f"`known` of {len(self.known)} bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordOk:
+    record: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateArgs:
+    fingerprint: Fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateOk:
+    certificates: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TreeArgs:
+    object: bytes
+    tag: Tag
+    level: int
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class TreeOk:
+    hashes: Buffer = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ProofArgs:
+    """Units [first, first + count) under the node of `level`."""
+
+    object: bytes
+    tag: Tag
+    level: int
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProofOk:
+    proof: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class FetchArgs:
+    """`most`: bytes of units that may come along."""
+
+    base: bytes
+    path: bytes
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class FetchOk:
+    object: bytes
+    record: bytes = field(repr=False)
+    proof: bytes = field(repr=False)
+    data: Buffer = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """Slices of zeros, counted from the first slice asked for."""
+
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadArgs:
+    """Slices [first, first + count); with `level`, the proof of their units under the node of that level."""
+
+    object: bytes
+    tag: Tag
+    first: int
+    count: int
+    level: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOk:
+    proof: bytes = field(repr=False)
+    holes: tuple[Hole, ...]
+    data: Buffer = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ReaddirArgs:
+    directory: bytes
+    after: bytes
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    name: bytes
+    object: bytes
+    attributes: Attributes
+
+
+@dataclass(frozen=True, slots=True)
+class ReaddirOk:
+    entries: tuple[Entry, ...]
+    eof: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GetattrArgs:
+    object: bytes
+
+
+_HANDLE = Opaque(HANDLE_MAX)
+_NAME = Opaque(255)
+_PATH = Opaque(4095)
+_RECORD = Opaque(65536)
+_PROOF = Opaque(PROOF_MAX)
+_DER = Opaque(16384)
+_ATTRIBUTES = Structure(
+    Attributes, type=Enumerated(FileType), has_record=Bool, executable=Bool, size=UHyper, mtime=TIME
+)
+
+Arguments = TypeVar("Arguments")
+Ok = TypeVar("Ok")
+
+
+class Procedure(Generic[Arguments, Ok]):
+    """One procedure's number, arguments, results, and the statuses that it may return."""
+
+    def __init__(
+        self,
+        number: int,
+        name: str,
+        arguments: Construct | None,
+        ok: Construct,
+        statuses: str,
+        *,
+        has_tail: bool = False,
+    ) -> None:
+        self.number = number
+        self.name = name
+        self.statuses = frozenset({Status.OK, *(Status[status] for status in statuses.split())})
+        self._arguments: Codec[Arguments] | None = None if arguments is None else Codec(arguments)
+        arms: Mapping[Status, Construct | None] = dict.fromkeys(self.statuses) | {Status.OK: ok}
+        self._result: Codec[Ok | Status] = Codec(
+            Union(Enumerated(Status), arms, lambda value: value if isinstance(value, Status) else Status.OK),
+            has_tail=has_tail,
+        )
+
+    def encode_call(self, xid: int, arguments: Arguments) -> bytes:
+        body = b"" if self._arguments is None else self._arguments.encode(arguments)
+        return rpc.encode_call(xid, PROGRAM, VERSION, self.number, body)
+
+    def decode_arguments(self, data: Buffer) -> Arguments | None:
+        """Raises `ValueError` (GARBAGE_ARGS)."""
+        if self._arguments is None:
+            if len(data):
+                raise ValueError("arguments where there are none")
+            return None
+        return self._arguments.decode(data)
+
+    def encode_result(self, result: Ok | Status) -> list[Buffer]:
+        """The results, in one to three buffers. A status that the procedure has not is a `ValueError`."""
+        return self._result.encode_parts(result)
+
+    def decode_result(self, data: Buffer) -> Ok:
+        """Raises `MalformedMessage`, or `StatusError` for any status but OK."""
+        try:
+            result = self._result.decode(data)
+        except ValueError as error:
+            raise MalformedMessage(f"the reply to {self.name} cannot be decoded: {error}") from error
+        if isinstance(result, Status):
+            raise StatusError(result, f"the server answered {result.name} to {self.name}")
+        return result
+
+
+_OBJECT = "BAD_HANDLE ACCESS IO BUSY"
+_VERSION = _OBJECT + " UNSIGNED IS_DIRECTORY CHANGED UPDATING INVALID NOT_SUPPORTED"
+
+LIMITS: Procedure[None, LimitsOk] = Procedure(
+    1,
+    "LIMITS",
+    None,
+    Structure(
+        LimitsOk,
+        capabilities=UInt,
+        max_data=UInt,
+        max_hashes=UInt,
+        max_calls=UInt,
+        max_wait=UInt,
+        hashes=Array(UInt, 32),
+        tree_types=Array(UInt, 32),
+    ),
+    "",
+)
+RESOLVE: Procedure[ResolveArgs, ResolveOk] = Procedure(
+    2,
+    "RESOLVE",
+    Structure(ResolveArgs, base=_HANDLE, path=_PATH),
+    Structure(ResolveOk, object=_HANDLE, attributes=_ATTRIBUTES),
+    _OBJECT + " NOT_DIRECTORY INVALID",
+)
+RECORD: Procedure[RecordArgs, RecordOk] = Procedure(
+    3,
+    "RECORD",
+    Structure(RecordArgs, object=_HANDLE, known=Opaque(32), wait=UInt),
+    Structure(RecordOk, record=_RECORD),
+    _OBJECT + " UNSIGNED IS_DIRECTORY UNCHANGED UPDATING INVALID",
+)
+CERTIFICATE: Procedure[CertificateArgs, CertificateOk] = Procedure(
+    4,
+    "CERTIFICATE",
+    Structure(CertificateArgs, fingerprint=FINGERPRINT),
+    Structure(CertificateOk, certificates=Array(_DER, 8, 1)),
+    "NOT_FOUND IO BUSY",
+)
+TREE: Procedure[TreeArgs, TreeOk] = Procedure(
+    5,
+    "TREE",
+    Structure(TreeArgs, object=_HANDLE, tag=TAG, level=UInt, first=UHyper, count=UInt),
+    Structure(TreeOk, hashes=Tail(4 * 2**20)),
+    _VERSION,
+    has_tail=True,
+)
+PROOF: Procedure[ProofArgs, ProofOk] = Procedure(
+    6,
+    "PROOF",
+    Structure(ProofArgs, object=_HANDLE, tag=TAG, level=UInt, first=UHyper, count=UInt),
+    Structure(ProofOk, proof=_PROOF),
+    _VERSION,
+)
+FETCH: Procedure[FetchArgs, FetchOk] = Procedure(
+    7,
+    "FETCH",
+    Structure(FetchArgs, base=_HANDLE, path=_PATH, most=UInt),
+    Structure(FetchOk, object=_HANDLE, record=_RECORD, proof=_PROOF, data=Tail(FETCH_MAX)),
+    _OBJECT + " NOT_DIRECTORY IS_DIRECTORY UNSIGNED UPDATING INVALID NOT_SUPPORTED",
+    has_tail=True,
+)
+READ: Procedure[ReadArgs, ReadOk] = Procedure(
+    8,
+    "READ",
+    Structure(ReadArgs, object=_HANDLE, tag=TAG, first=UHyper, count=UInt, level=Optional(UInt)),
+    Structure(
+        ReadOk,
+        proof=_PROOF,
+        holes=Array(Structure(Hole, first=UInt, count=UInt), HOLES_MAX),
+        data=Tail(DATA_MAX),
+    ),
+    _VERSION + " NOT_SUPPORTED",
+    has_tail=True,
+)
+READDIR: Procedure[ReaddirArgs, ReaddirOk] = Procedure(
+    9,
+    "READDIR",
+    Structure(ReaddirArgs, directory=_HANDLE, after=_NAME, count=UInt),
+    Structure(
+        ReaddirOk,
+        entries=Array(Structure(Entry, name=_NAME, object=_HANDLE, attributes=_ATTRIBUTES), ENTRIES_MAX),
+        eof=Bool,
+    ),
+    _OBJECT + " NOT_DIRECTORY INVALID NOT_SUPPORTED",
+)
+GETATTR: Procedure[GetattrArgs, Attributes] = Procedure(
+    10, "GETATTR", Structure(GetattrArgs, object=_HANDLE), _ATTRIBUTES, _OBJECT
+)
+
+PROCEDURES: dict[int, Procedure[Any, Any]] = {
+    procedure.number: procedure
+    for procedure in (LIMITS, RESOLVE, RECORD, CERTIFICATE, TREE, PROOF, FETCH, READ, READDIR, GETATTR)
+}
+"""By number; NULL (0) has neither arguments nor results, and 11 to 15 are places."""

@@ -1,0 +1,243 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Statements: what is claimed (fim, "Statement")."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from enum import IntEnum
+
+from .errors import Malformed, Unsupported, WrongKind
+from .hashes import digest_length, hash_by_number
+from .path import check_name, split_path
+from .tree import SIZE_MAX, UNIT_LOG2_MAX, UNIT_LOG2_MIN, Shape
+from .xdr import (
+    Array,
+    Bool,
+    Buffer,
+    Codec,
+    Enumerated,
+    Fixed,
+    Hyper,
+    Opaque,
+    Structure,
+    UHyper,
+    UInt,
+    Union,
+    XdrError,
+)
+
+MAGIC = 0x4E465356
+FORMAT = 1
+STATEMENT_MAX = 8192
+GENERATION_MAX = 2**64 - 2
+"""2^64 − 1 is invalid, so that there is always a next one."""
+NO_END = 2**63 - 1
+"""The `not_after` of a statement that does not expire."""
+
+
+class Kind(IntEnum):
+    """What a statement is about. VOLUME and REVOCATION are places: their bodies are not defined yet."""
+
+    CONTENT = 1
+    FILE = 2
+    VOLUME = 3
+    REVOCATION = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Time:
+    """Seconds since 1970-01-01T00:00Z without leap seconds, and nanoseconds."""
+
+    seconds: int
+    nseconds: int
+
+    def __post_init__(self) -> None:
+        if self.nseconds > 999_999_999:
+            raise ValueError(f"{self.nseconds} nanoseconds")
+
+    @classmethod
+    def from_ns(cls, nanoseconds: int) -> Time:
+        return cls(*divmod(nanoseconds, 1_000_000_000))
+
+    def to_ns(self) -> int:
+        return self.seconds * 1_000_000_000 + self.nseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    number: int
+    critical: bool
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The content, by its size and the root of its tree."""
+
+    type: int
+    unit_log2: int
+    size: int
+    root: bytes
+
+    def __post_init__(self) -> None:
+        if not UNIT_LOG2_MIN <= self.unit_log2 <= UNIT_LOG2_MAX:
+            raise ValueError(f"a unit of 2^{self.unit_log2} bytes")
+        if self.size > SIZE_MAX:
+            raise ValueError(f"a size of {self.size} bytes")
+
+    @property
+    def shape(self) -> Shape:
+        return Shape(self.size, self.unit_log2)
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """Which version, and from when to when it is claimed (Unix seconds)."""
+
+    generation: int
+    issued: int
+    not_after: int
+
+    def __post_init__(self) -> None:
+        if self.generation > GENERATION_MAX:
+            raise ValueError(f"generation {self.generation}")
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Kind *content*: bytes without a name. `mtime` is the publisher's claim, not a clock's."""
+
+    mtime: Time
+    tree: Tree
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """Kind *file*: a content with an identity and a generation."""
+
+    volume: bytes
+    label: bytes
+    path: bytes
+    when: When
+    executable: bool
+    content: Content
+
+    def __post_init__(self) -> None:
+        check_name(self.label)
+        if not self.path:
+            raise ValueError("a file without a path")
+        split_path(self.path)
+
+
+Claim = Content | File
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    hash: int
+    claim: Claim
+    extensions: tuple[Extension, ...] = ()
+
+    def __post_init__(self) -> None:
+        numbers = [extension.number for extension in self.extensions]
+        if any(low >= high for low, high in itertools.pairwise(numbers)):
+            raise ValueError("extensions that are not in ascending order")
+        content = self.claim if isinstance(self.claim, Content) else self.claim.content
+        length = digest_length(self.hash)
+        if length is not None and len(content.tree.root) != length:
+            raise ValueError(f"a root of {len(content.tree.root)} bytes where its hash has {length}")
+
+    @property
+    def kind(self) -> Kind:
+        return _kind_of(self.claim)
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """Names a version: the statement's hash number, and the digest of the statement's bytes under it."""
+
+    hash: int
+    digest: bytes
+
+    def __str__(self) -> str:
+        return self.digest.hex()
+
+
+def _kind_of(claim: Claim) -> Kind:
+    return Kind.CONTENT if isinstance(claim, Content) else Kind.FILE
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    magic: int
+    format: int
+    hash: int
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    magic: int
+    format: int
+    hash: int
+    claim: Claim
+    extensions: tuple[Extension, ...]
+
+
+HASH = Opaque(64)
+TIME = Structure(Time, seconds=Hyper, nseconds=UInt)
+EXTENSION = Structure(Extension, number=UInt, critical=Bool, value=Opaque(1024))
+TREE = Structure(Tree, type=UInt, unit_log2=UInt, size=UHyper, root=HASH)
+WHEN = Structure(When, generation=UHyper, issued=Hyper, not_after=Hyper)
+CONTENT = Structure(Content, mtime=TIME, tree=TREE)
+FILE = Structure(
+    File, volume=Fixed(16), label=Opaque(255), path=Opaque(4095), when=WHEN, executable=Bool, content=CONTENT
+)
+CLAIM = Union(Enumerated(Kind), {Kind.CONTENT: CONTENT, Kind.FILE: FILE}, _kind_of)
+TAG = Structure(Tag, hash=UInt, digest=HASH)
+
+_START: Codec[_Start] = Codec(Structure(_Start, magic=UInt, format=UInt, hash=UInt, kind=Enumerated(Kind)))
+_WHOLE: Codec[_Whole] = Codec(
+    Structure(_Whole, magic=UInt, format=UInt, hash=UInt, claim=CLAIM, extensions=Array(EXTENSION, 16))
+)
+
+
+def encode_statement(statement: Statement) -> bytes:
+    """The statement's bytes. Raises `ValueError` where they would be longer than a statement may be."""
+    data = _WHOLE.encode(_Whole(MAGIC, FORMAT, statement.hash, statement.claim, statement.extensions))
+    if len(data) > STATEMENT_MAX:
+        raise ValueError(f"a statement of {len(data)} bytes; {STATEMENT_MAX} are allowed")
+    return data
+
+
+def decode_statement(data: Buffer, kind: Kind | None = None) -> Statement:
+    """Steps 1 and 2 of verification for a statement's bytes: decode, and only the `kind` that is wanted.
+
+    The kind is judged before anything behind it is read. Raises `Malformed`, `Unsupported` for another
+    format, `WrongKind`.
+    """
+    try:
+        if len(data) > STATEMENT_MAX:
+            raise XdrError(f"a statement of {len(data)} bytes; {STATEMENT_MAX} are allowed")
+        start, _ = _START.decode_head(data)
+        if start.magic != MAGIC:
+            raise XdrError(f"magic {start.magic:#010x} is not {MAGIC:#010x}")
+        if start.format != FORMAT:
+            raise Unsupported(f"format {start.format} is not known here")
+        if start.kind not in CLAIM.arms or kind not in (None, start.kind):
+            raise WrongKind(
+                "the record is of another kind",
+                expected=(kind or Kind.FILE).name.lower(),
+                found=start.kind.name.lower(),
+            )
+        whole = _WHOLE.decode(data)
+        return Statement(whole.hash, whole.claim, whole.extensions)
+    except ValueError as error:
+        raise Malformed(f"the statement cannot be decoded: {error}") from error
+
+
+def tag_of(statement: bytes, hash: int) -> Tag:
+    """The tag of a statement's bytes under its own hash (fim-tag). Raises as `hash_by_number` does."""
+    return Tag(hash, hash_by_number(hash).digest(statement))

@@ -1,0 +1,130 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Signing keys and the certificates that name them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
+
+from nfsverity_proto.certificate import DOCUMENT_SIGNING, Certificate, parse_certificate
+from nfsverity_proto.record import Attestation, Signature, signature_attestation, signed_bytes
+from nfsverity_proto.signature import Scheme, pss_padding, scheme_for_key
+
+_GENERATE: dict[str, Callable[[], Any]] = {
+    "ed25519": ed25519.Ed25519PrivateKey.generate,
+    "ecdsa-p256": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "ecdsa-p384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "rsa-pss": lambda: rsa.generate_private_key(65537, 3072),
+    "ml-dsa-44": mldsa.MLDSA44PrivateKey.generate,
+    "ml-dsa-65": mldsa.MLDSA65PrivateKey.generate,
+    "ml-dsa-87": mldsa.MLDSA87PrivateKey.generate,
+}
+ALGORITHMS = tuple(_GENERATE)
+
+
+def _certificate_hash(key: Any) -> hashes.SHA256 | None:
+    return hashes.SHA256() if isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) else None
+
+
+def make_key(name: str, algorithm: str, days: int, now: datetime | None = None) -> tuple[bytes, bytes]:
+    """A new private key (PKCS #8) and its self-signed certificate, both PEM. Raises `ValueError`."""
+    if algorithm not in _GENERATE:
+        raise ValueError(f"no algorithm is named {algorithm!r}; there are {', '.join(ALGORITHMS)}")
+    key = _GENERATE[algorithm]()
+    start = (now or datetime.now(UTC)).replace(microsecond=0)
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    usage = x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start - timedelta(minutes=5))
+        .not_valid_after(start + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.ExtendedKeyUsage([x509.ObjectIdentifier(DOCUMENT_SIGNING)]), critical=False)
+        .sign(key, _certificate_hash(key))
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return private, certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def write_new(path: Path, data: bytes, mode: int) -> None:
+    """Write a file that must not exist yet. Raises `FileExistsError`."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+class SigningKey:
+    """A private key with the certificate that it signs for."""
+
+    def __init__(self, private_key: Any, certificate: Certificate) -> None:
+        if _spki(private_key.public_key()) != certificate.key_id():
+            raise ValueError(f'the key is not the one of the certificate "{certificate.subject}"')
+        self._key = private_key
+        self.certificate = certificate
+        self.scheme: Scheme = scheme_for_key(certificate.public_key)
+
+    def sign(self, statement: bytes) -> Attestation:
+        """Vouch for a statement's bytes."""
+        signer = self.certificate.fingerprint
+        message = signed_bytes(signer, self.scheme.number, statement)
+        return signature_attestation(Signature(signer, self.scheme.number, self._value(message)))
+
+    def _value(self, message: bytes) -> bytes:
+        key: Any = self._key
+        value: bytes
+        if isinstance(key, rsa.RSAPrivateKey):
+            value = key.sign(message, pss_padding(), hashes.SHA256())
+        elif isinstance(key, ec.EllipticCurvePrivateKey):
+            digest = hashes.SHA384() if isinstance(key.curve, ec.SECP384R1) else hashes.SHA256()
+            value = key.sign(message, ec.ECDSA(digest))
+        else:
+            value = key.sign(message)
+        return value
+
+
+def _spki(public_key: Any) -> bytes:
+    data: bytes = public_key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return data
+
+
+def load_signing_key(key_file: Path, certificate_file: Path) -> SigningKey:
+    """Raises `OSError`, and `ValueError` that says which of the two files is not what it should be."""
+    try:
+        key = serialization.load_pem_private_key(key_file.read_bytes(), None)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{key_file} is not a private key in PEM without a password: {error}") from error
+    try:
+        pem = x509.load_pem_x509_certificate(certificate_file.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{certificate_file} is not a certificate in PEM: {error}") from error
+    try:
+        return SigningKey(key, parse_certificate(pem.public_bytes(serialization.Encoding.DER)))
+    except ValueError as error:
+        raise ValueError(f"{key_file} and {certificate_file}: {error}") from error

@@ -1,0 +1,92 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""`.nfsverity/` at the root of a published tree: what is in it, and how a reader finds it.
+
+    head           JSON, one line: format, volume, label, generation, the name of the index
+    index-…        SQLite; never changed once a head names it
+    trees/…        kept trees of large files, named by their root
+    lock           held by the publisher while it works
+
+A publication writes new files and then renames `head`, so a reader sees the old or the new, whole.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from nfsverity_proto.errors import NfsVerityError
+from nfsverity_proto.path import check_name
+
+DIRECTORY = ".nfsverity"
+DIRECTORY_BYTES = DIRECTORY.encode()
+FORMAT = 1
+HEAD_MAX = 4096
+
+
+class StoreError(NfsVerityError):
+    """The metadata directory is missing, damaged or of another format."""
+
+
+class NotPublished(StoreError):
+    """There is no metadata directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What names the present publication."""
+
+    volume: bytes
+    label: bytes
+    generation: int
+    index: str
+
+    def encode(self) -> bytes:
+        value = {
+            "format": FORMAT,
+            "volume": self.volume.hex(),
+            "label": base64.b64encode(self.label).decode(),
+            "generation": str(self.generation),
+            "index": self.index,
+        }
+        return json.dumps(value).encode() + b"\n"
+
+
+def head_path(root: Path) -> Path:
+    return root / DIRECTORY / "head"
+
+
+def read_head(root: Path) -> Head:
+    """The head of the tree published at `root`. Raises `NotPublished`, `StoreError`."""
+    path = head_path(root)
+    try:
+        with path.open("rb") as file:
+            data = file.read(HEAD_MAX)
+    except FileNotFoundError:
+        raise NotPublished(f"{root} is not a published tree: it has no {DIRECTORY}/head (sign it first)") from None
+    try:
+        value = json.loads(data)
+        if value["format"] != FORMAT:
+            raise StoreError(f"{path} is of format {value['format']}; this program knows {FORMAT}")
+        head = Head(
+            bytes.fromhex(value["volume"]),
+            check_name(base64.b64decode(value["label"], validate=True)),
+            int(value["generation"]),
+            str(value["index"]),
+        )
+        if len(head.volume) != 16 or os.path.basename(head.index) != head.index or not head.index.startswith("index-"):
+            raise ValueError("a field is out of range")
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} is damaged: {error} (remove {root / DIRECTORY} and sign again)") from error
+    return head
+
+
+def find_root(path: Path) -> Path | None:
+    """The nearest published tree that holds `path`, looking upward as git does."""
+    for directory in (path, *path.parents):
+        if (directory / DIRECTORY).is_dir():
+            return directory
+    return None

@@ -1,0 +1,3 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The `nfsverity` command."""

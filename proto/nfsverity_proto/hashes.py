@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -38,6 +38,14 @@ class Hash:
         """H(0x00 ‖ unit). The prefix is hashed once and the state copied, so that the unit is not."""
         state = self._leaf_prefix.copy()
         state.update(unit)
+        result: bytes = state.digest()
+        return result
+
+    def leaf_of(self, parts: Iterable[Buffer]) -> bytes:
+        """H(0x00 ‖ unit) of a unit that lies in several places."""
+        state = self._leaf_prefix.copy()
+        for part in parts:
+            state.update(part)
         result: bytes = state.digest()
         return result
 

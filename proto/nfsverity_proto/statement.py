@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import itertools
+import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -161,20 +162,17 @@ class Tag:
     hash: int
     digest: bytes
 
+    def __post_init__(self) -> None:
+        length = digest_length(self.hash)
+        if length is not None and len(self.digest) != length:  # fip-status-5
+            raise ValueError(f"a tag of {len(self.digest)} bytes where its hash has {length}")
+
     def __str__(self) -> str:
         return self.digest.hex()
 
 
 def _kind_of(claim: Claim) -> Kind:
     return Kind.CONTENT if isinstance(claim, Content) else Kind.FILE
-
-
-@dataclass(frozen=True, slots=True)
-class _Start:
-    magic: int
-    format: int
-    hash: int
-    kind: Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +196,8 @@ FILE = Structure(
 CLAIM = Union(Enumerated(Kind), {Kind.CONTENT: CONTENT, Kind.FILE: FILE}, _kind_of)
 TAG = Structure(Tag, hash=UInt, digest=HASH)
 
-_START: Codec[_Start] = Codec(Structure(_Start, magic=UInt, format=UInt, hash=UInt, kind=Enumerated(Kind)))
+_START = struct.Struct(">IIII")
+"""magic, format, hash, kind: all of a statement that is looked at before its kind is accepted."""
 _WHOLE: Codec[_Whole] = Codec(
     Structure(_Whole, magic=UInt, format=UInt, hash=UInt, claim=CLAIM, extensions=Array(EXTENSION, 16))
 )
@@ -221,16 +220,19 @@ def decode_statement(data: Buffer, kind: Kind | None = None) -> Statement:
     try:
         if len(data) > STATEMENT_MAX:
             raise XdrError(f"a statement of {len(data)} bytes; {STATEMENT_MAX} are allowed")
-        start, _ = _START.decode_head(data)
-        if start.magic != MAGIC:
-            raise XdrError(f"magic {start.magic:#010x} is not {MAGIC:#010x}")
-        if start.format != FORMAT:
-            raise Unsupported(f"format {start.format} is not known here")
-        if start.kind not in CLAIM.arms or kind not in (None, start.kind):
+        if len(data) < _START.size:
+            raise XdrError(f"a statement of {len(data)} bytes")
+        magic, format, _, number = _START.unpack_from(data)
+        if magic != MAGIC:
+            raise XdrError(f"magic {magic:#010x} is not {MAGIC:#010x}")
+        if format != FORMAT:
+            raise Unsupported(f"format {format} is not known here")
+        found = Kind(number)
+        if found not in CLAIM.arms or kind not in (None, found):
             raise WrongKind(
                 "the record is of another kind",
                 expected=(kind or Kind.FILE).name.lower(),
-                found=start.kind.name.lower(),
+                found=found.name.lower(),
             )
         whole = _WHOLE.decode(data)
         return Statement(whole.hash, whole.claim, whole.extensions)

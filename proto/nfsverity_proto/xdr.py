@@ -22,24 +22,27 @@ from construct import Construct
 Buffer = bytes | bytearray | memoryview
 T = TypeVar("T")
 
-HEAD_MAX = 131072
-"""Bytes of a message with a `Tail` that are copied to be parsed; longer than all that can precede it."""
-
 
 class XdrError(ValueError):
     """The bytes are not the canonical XDR encoding of what was declared."""
 
 
-class _Input(io.BytesIO):
-    """A stream over the head of `whole`; a `Tail` continues in `whole` itself, without a copy."""
+class _Input:
+    """What is decoded, and how far. `data` is a view where a `Tail` may have to be one too."""
 
-    def __init__(self, whole: memoryview, head: int) -> None:
-        super().__init__(whole[:head])
-        self.whole = whole
-        self.end: int | None = None
+    __slots__ = ("data", "at")
 
-    def consumed(self) -> int:
-        return self.tell() if self.end is None else self.end
+    def __init__(self, data: bytes | memoryview) -> None:
+        self.data = data
+        self.at = 0
+
+    def pass_over(self, length: int) -> int:
+        """Where the next `length` bytes begin; they are there."""
+        start = self.at
+        self.at = start + length
+        if self.at > len(self.data):
+            raise XdrError(f"ends after {len(self.data) - start} of {length} bytes")
+        return start
 
 
 class _Output(io.BytesIO):
@@ -48,11 +51,8 @@ class _Output(io.BytesIO):
     tail: Buffer | None = None
 
 
-def _read(stream: _Input, length: int) -> bytes:
-    data = stream.read(length)
-    if len(data) != length:
-        raise XdrError(f"ends after {len(data)} of {length} bytes")
-    return data
+_ZEROS = (b"", b"\0", b"\0\0", b"\0\0\0")
+_LENGTH = struct.Struct(">I")
 
 
 def _bounded(length: int, least: int, most: int, what: str) -> int:
@@ -62,24 +62,30 @@ def _bounded(length: int, least: int, most: int, what: str) -> int:
 
 
 class _Number(Construct):  # type: ignore[misc]
-    def __init__(self, code: str, least: int, most: int) -> None:
+    def __init__(self, code: str) -> None:
         super().__init__()
         self.packing = struct.Struct(code)
-        self.least, self.most = least, most
 
     def _parse(self, stream: _Input, context: object, path: object) -> int:
-        value: int = self.packing.unpack(_read(stream, self.packing.size))[0]
+        at = stream.at
+        try:
+            value: int = self.packing.unpack_from(stream.data, at)[0]
+        except struct.error:
+            raise XdrError(f"ends after {len(stream.data) - at} of {self.packing.size} bytes") from None
+        stream.at = at + self.packing.size
         return value
 
     def _build(self, obj: int, stream: _Output, context: object, path: object) -> int:
-        _bounded(obj, self.least, self.most, "an integer")
-        stream.write(self.packing.pack(obj))
+        try:
+            stream.write(self.packing.pack(obj))
+        except struct.error:
+            raise XdrError(f"{obj!r} does not fit {8 * self.packing.size} bits") from None
         return obj
 
 
-UInt = _Number(">I", 0, 2**32 - 1)
-UHyper = _Number(">Q", 0, 2**64 - 1)
-Hyper = _Number(">q", -(2**63), 2**63 - 1)
+UInt = _Number(">I")
+UHyper = _Number(">Q")
+Hyper = _Number(">q")
 
 
 class _Bool(Construct):  # type: ignore[misc]
@@ -87,7 +93,7 @@ class _Bool(Construct):  # type: ignore[misc]
         value = UInt._parse(stream, context, path)
         if value > 1:
             raise XdrError(f"a bool of {value}")
-        return bool(value)
+        return value == 1
 
     def _build(self, obj: bool, stream: _Output, context: object, path: object) -> bool:
         stream.write(b"\0\0\0\1" if obj else b"\0\0\0\0")
@@ -106,15 +112,17 @@ class Enumerated(Construct):  # type: ignore[misc]
         self.name_of_enum = enum.__name__
 
     def _parse(self, stream: _Input, context: object, path: object) -> IntEnum:
-        value = UInt._parse(stream, context, path)
+        return self._member(UInt._parse(stream, context, path))
+
+    def _build(self, obj: IntEnum, stream: _Output, context: object, path: object) -> IntEnum:
+        UInt._build(self._member(obj).value, stream, context, path)
+        return obj
+
+    def _member(self, value: int) -> IntEnum:
         try:
             return self.members[value]
         except KeyError:
             raise XdrError(f"{value} is no {self.name_of_enum}") from None
-
-    def _build(self, obj: IntEnum, stream: _Output, context: object, path: object) -> IntEnum:
-        UInt._build(self.members[obj].value, stream, context, path)
-        return obj
 
 
 class Fixed(Construct):  # type: ignore[misc]
@@ -127,7 +135,8 @@ class Fixed(Construct):  # type: ignore[misc]
         self.length = length
 
     def _parse(self, stream: _Input, context: object, path: object) -> bytes:
-        return _read(stream, self.length)
+        start = stream.pass_over(self.length)
+        return bytes(stream.data[start : stream.at])
 
     def _build(self, obj: bytes, stream: _Output, context: object, path: object) -> bytes:
         _bounded(len(obj), self.length, self.length, "an opaque")
@@ -143,39 +152,37 @@ class Opaque(Construct):  # type: ignore[misc]
         self.least, self.most = least, most
 
     def _parse(self, stream: _Input, context: object, path: object) -> bytes:
-        length = _bounded(UInt._parse(stream, context, path), self.least, self.most, "an opaque")
-        padded = _read(stream, length + (-length & 3))
-        if any(padded[length:]):
+        start, end = self._span(stream)
+        return bytes(stream.data[start:end])
+
+    def _span(self, stream: _Input) -> tuple[int, int]:
+        """Where the bytes are. Nothing is read or made before their number is checked."""
+        length = UInt._parse(stream, None, None)
+        if not self.least <= length <= self.most:
+            _bounded(length, self.least, self.most, "an opaque")
+        start = stream.pass_over(length + (-length & 3))
+        end = start + length
+        if end != stream.at and any(stream.data[end : stream.at]):
             raise XdrError("padding that is not zero")
-        return padded[:length]
+        return start, end
 
     def _build(self, obj: bytes, stream: _Output, context: object, path: object) -> bytes:
-        UInt._build(_bounded(len(obj), self.least, self.most, "an opaque"), stream, context, path)
+        length = _bounded(len(obj), self.least, self.most, "an opaque")
+        stream.write(_LENGTH.pack(length))
         stream.write(obj)
-        stream.write(bytes(-len(obj) & 3))
+        stream.write(_ZEROS[-length & 3])
         return obj
 
 
-class Tail(Construct):  # type: ignore[misc]
+class Tail(Opaque):
     """`opaque x<most>` as the last item of a message: a view of it, never a copy."""
 
-    def __init__(self, most: int) -> None:
-        super().__init__()
-        self.most = most
+    def _parse(self, stream: _Input, context: object, path: object) -> memoryview:  # type: ignore[override]
+        start, end = self._span(stream)
+        return memoryview(stream.data)[start:end]
 
-    def _parse(self, stream: _Input, context: object, path: object) -> memoryview:
-        length = _bounded(UInt._parse(stream, context, path), 0, self.most, "an opaque")
-        start = stream.tell()
-        end = start + length + (-length & 3)
-        if end > len(stream.whole):
-            raise XdrError(f"ends after {len(stream.whole) - start} of {end - start} bytes")
-        if any(stream.whole[start + length : end]):
-            raise XdrError("padding that is not zero")
-        stream.end = end
-        return stream.whole[start : start + length]
-
-    def _build(self, obj: Buffer, stream: _Output, context: object, path: object) -> Buffer:
-        UInt._build(_bounded(len(obj), 0, self.most, "an opaque"), stream, context, path)
+    def _build(self, obj: Buffer, stream: _Output, context: object, path: object) -> Buffer:  # type: ignore[override]
+        stream.write(_LENGTH.pack(_bounded(len(obj), self.least, self.most, "an opaque")))
         stream.tail = obj
         return obj
 
@@ -189,7 +196,7 @@ class Array(Construct):  # type: ignore[misc]
 
     def _parse(self, stream: _Input, context: object, path: object) -> tuple[Any, ...]:
         count = _bounded(UInt._parse(stream, context, path), self.least, self.most, "an array")
-        return tuple(self.element._parse(stream, context, path) for _ in range(count))
+        return tuple([self.element._parse(stream, context, path) for _ in range(count)])
 
     def _build(self, obj: Sequence[Any], stream: _Output, context: object, path: object) -> Sequence[Any]:
         UInt._build(_bounded(len(obj), self.least, self.most, "an array"), stream, context, path)
@@ -233,20 +240,22 @@ class Union(Construct):  # type: ignore[misc]
 
     def _parse(self, stream: _Input, context: object, path: object) -> Any:
         which = self.discriminant._parse(stream, context, path)
-        if which not in self.arms:
-            raise XdrError(f"a union has no arm {which}")
-        arm = self.arms[which]
+        arm = self._arm(which)
         return which if arm is None else arm._parse(stream, context, path)
 
     def _build(self, obj: Any, stream: _Output, context: object, path: object) -> Any:
         which = self.discriminate(obj)
-        if which not in self.arms:
-            raise XdrError(f"a union has no arm {which}")
+        arm = self._arm(which)
         self.discriminant._build(which, stream, context, path)
-        arm = self.arms[which]
         if arm is not None:
             arm._build(obj, stream, context, path)
         return obj
+
+    def _arm(self, which: Any) -> Construct | None:
+        try:
+            return self.arms[which]
+        except KeyError:
+            raise XdrError(f"a union has no arm {which!r}") from None
 
 
 class Structure(Construct):  # type: ignore[misc]
@@ -290,9 +299,9 @@ class Codec(Generic[T]):
 
     def decode_head(self, data: Buffer) -> tuple[T, int]:
         """The value at the start of `data`, and where it ends."""
-        stream = _Input(memoryview(data), HEAD_MAX if self.has_tail else len(data))
+        stream = _Input(memoryview(data) if self.has_tail else bytes(data))
         value: T = self.declaration._parse(stream, None, None)
-        return value, stream.consumed()
+        return value, stream.at
 
     def encode(self, value: T) -> bytes:
         return b"".join(self.encode_parts(value))

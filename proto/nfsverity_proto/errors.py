@@ -24,7 +24,14 @@ class MalformedMessage(PeerError):
 
 
 class RpcRefused(PeerError):
-    """The call was refused by the RPC layer (RFC 5531 section 9): no such program, procedure, …"""
+    """The call was refused by the RPC layer (RFC 5531 section 9): no such program, procedure, …
+
+    `result` is what the reply has: an `AcceptStatus`, an `AuthStatus` or a `Mismatch` of `rpc`.
+    """
+
+    def __init__(self, message: str, result: object = None) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class Unreachable(PeerError):

@@ -13,8 +13,10 @@ from construct import Construct
 
 from . import rpc
 from .errors import MalformedMessage, StatusError
+from .path import split_path
 from .record import FINGERPRINT, Fingerprint
 from .statement import TAG, TIME, Tag, Time
+from .tree import SIZE_MAX
 from .xdr import (
     Array,
     Bool,
@@ -93,6 +95,10 @@ class Attributes:
     size: int
     mtime: Time
 
+    def __post_init__(self) -> None:
+        if self.size > SIZE_MAX:  # fip-attr-2
+            raise ValueError(f"a size of {self.size} bytes")
+
 
 @dataclass(frozen=True, slots=True)
 class LimitsOk:
@@ -124,10 +130,6 @@ class RecordArgs:
     object: bytes
     known: bytes
     wait: int
-
-    def __post_init__(self) -> None:
-        if len(self.known) not in (0, 32):
-            raise ValueError(f"`known` of {len(self.known)} bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +287,7 @@ class Procedure(Generic[Arguments, Ok]):
         return rpc.encode_call(xid, PROGRAM, VERSION, self.number, body)
 
     def decode_arguments(self, data: Buffer) -> Arguments | None:
-        """Raises `ValueError` (GARBAGE_ARGS)."""
+        """Raises `ValueError` (GARBAGE_ARGS) where they are not canonical XDR; `check_arguments` is not done."""
         if self._arguments is None:
             if len(data):
                 raise ValueError("arguments where there are none")
@@ -307,8 +309,7 @@ class Procedure(Generic[Arguments, Ok]):
         return result
 
 
-_OBJECT = "BAD_HANDLE ACCESS IO BUSY"
-_VERSION = _OBJECT + " UNSIGNED IS_DIRECTORY CHANGED UPDATING INVALID NOT_SUPPORTED"
+_VERSION = "IS_DIRECTORY UNSIGNED CHANGED UPDATING BUSY BAD_HANDLE INVALID ACCESS IO NOT_SUPPORTED"
 
 LIMITS: Procedure[None, LimitsOk] = Procedure(
     1,
@@ -331,21 +332,21 @@ RESOLVE: Procedure[ResolveArgs, ResolveOk] = Procedure(
     "RESOLVE",
     Structure(ResolveArgs, base=_HANDLE, path=_PATH),
     Structure(ResolveOk, object=_HANDLE, attributes=_ATTRIBUTES),
-    _OBJECT + " NOT_DIRECTORY INVALID",
+    "NOT_FOUND NOT_DIRECTORY BUSY BAD_HANDLE INVALID ACCESS IO",
 )
 RECORD: Procedure[RecordArgs, RecordOk] = Procedure(
     3,
     "RECORD",
     Structure(RecordArgs, object=_HANDLE, known=Opaque(32), wait=UInt),
     Structure(RecordOk, record=_RECORD),
-    _OBJECT + " UNSIGNED IS_DIRECTORY UNCHANGED UPDATING INVALID",
+    "IS_DIRECTORY UNSIGNED UNCHANGED UPDATING BUSY BAD_HANDLE INVALID ACCESS IO",
 )
 CERTIFICATE: Procedure[CertificateArgs, CertificateOk] = Procedure(
     4,
     "CERTIFICATE",
     Structure(CertificateArgs, fingerprint=FINGERPRINT),
     Structure(CertificateOk, certificates=Array(_DER, 8, 1)),
-    "NOT_FOUND IO BUSY",
+    "NOT_FOUND BUSY INVALID IO",
 )
 TREE: Procedure[TreeArgs, TreeOk] = Procedure(
     5,
@@ -367,7 +368,7 @@ FETCH: Procedure[FetchArgs, FetchOk] = Procedure(
     "FETCH",
     Structure(FetchArgs, base=_HANDLE, path=_PATH, most=UInt),
     Structure(FetchOk, object=_HANDLE, record=_RECORD, proof=_PROOF, data=Tail(FETCH_MAX)),
-    _OBJECT + " NOT_DIRECTORY IS_DIRECTORY UNSIGNED UPDATING INVALID NOT_SUPPORTED",
+    "NOT_FOUND NOT_DIRECTORY " + _VERSION,
     has_tail=True,
 )
 READ: Procedure[ReadArgs, ReadOk] = Procedure(
@@ -380,7 +381,7 @@ READ: Procedure[ReadArgs, ReadOk] = Procedure(
         holes=Array(Structure(Hole, first=UInt, count=UInt), HOLES_MAX),
         data=Tail(DATA_MAX),
     ),
-    _VERSION + " NOT_SUPPORTED",
+    _VERSION,
     has_tail=True,
 )
 READDIR: Procedure[ReaddirArgs, ReaddirOk] = Procedure(
@@ -392,10 +393,14 @@ READDIR: Procedure[ReaddirArgs, ReaddirOk] = Procedure(
         entries=Array(Structure(Entry, name=_NAME, object=_HANDLE, attributes=_ATTRIBUTES), ENTRIES_MAX),
         eof=Bool,
     ),
-    _OBJECT + " NOT_DIRECTORY INVALID NOT_SUPPORTED",
+    "NOT_DIRECTORY BUSY BAD_HANDLE INVALID ACCESS IO NOT_SUPPORTED",
 )
 GETATTR: Procedure[GetattrArgs, Attributes] = Procedure(
-    10, "GETATTR", Structure(GetattrArgs, object=_HANDLE), _ATTRIBUTES, _OBJECT
+    10,
+    "GETATTR",
+    Structure(GetattrArgs, object=_HANDLE),
+    _ATTRIBUTES,
+    "BUSY BAD_HANDLE ACCESS IO NOT_SUPPORTED",
 )
 
 PROCEDURES: dict[int, Procedure[Any, Any]] = {
@@ -403,3 +408,28 @@ PROCEDURES: dict[int, Procedure[Any, Any]] = {
     for procedure in (LIMITS, RESOLVE, RECORD, CERTIFICATE, TREE, PROOF, FETCH, READ, READDIR, GETATTR)
 }
 """By number; NULL (0) has neither arguments nor results, and 11 to 15 are places."""
+
+
+def check_arguments(arguments: object) -> None:
+    """The rules for arguments that need no look at any file (fip-status-2). `ValueError` stands for INVALID."""
+    match arguments:
+        case ResolveArgs():
+            split_path(arguments.path)  # fip-resolve-2
+        case RecordArgs():  # fip-record-2
+            if len(arguments.known) not in (0, 32):
+                raise ValueError(f"a `known` of {len(arguments.known)} bytes")
+            _check_count("wait", arguments.wait, 0, WAIT_MAX)
+        case TreeArgs():
+            _check_count("count", arguments.count, 1, TREE_MAX)  # fip-tree-3
+        case ProofArgs() | ReadArgs():
+            _check_count("count", arguments.count, 1, 2**32 - 1)  # fip-proof-2, fip-read-2
+        case FetchArgs():
+            split_path(arguments.path)  # fip-fetch-5
+            _check_count("most", arguments.most, 0, FETCH_MAX)  # fip-fetch-3
+        case ReaddirArgs():
+            _check_count("count", arguments.count, 1, ENTRIES_MAX)  # fip-dir-2
+
+
+def _check_count(what: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise ValueError(f"a {what} of {value}, allowed are {least} to {most}")

@@ -52,6 +52,8 @@ class RejectStatus(IntEnum):
 
 
 class AuthStatus(IntEnum):
+    """auth_stat, whole, as a reply may have any of them; here only REJECTEDCRED is sent (fip-rpc-6)."""
+
     OK = 0
     BADCRED = 1
     REJECTEDCRED = 2
@@ -60,6 +62,13 @@ class AuthStatus(IntEnum):
     TOOWEAK = 5
     INVALIDRESP = 6
     FAILED = 7
+    KERB_GENERIC = 8
+    TIMEEXPIRE = 9
+    TKT_FILE = 10
+    DECODE = 11
+    NET_ADDR = 12
+    RPCSEC_GSS_CREDPROBLEM = 13
+    RPCSEC_GSS_CTXPROBLEM = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +205,7 @@ def decode_call(message: Buffer) -> tuple[Call, memoryview]:
 
 def encode_reply(reply: Reply, results: Sequence[Buffer] = ()) -> list[Buffer]:
     """A reply's buffers, the record mark first; the results are as they were given."""
-    header = _REPLY.encode(reply)
+    header = _SUCCESS.pack(reply.xid, *_SUCCESS_REST) if reply.body is _SUCCEEDED else _REPLY.encode(reply)
     length = len(header) + sum(len(part) for part in results)
     if length > MESSAGE_MAX:
         raise ValueError(f"a reply of {length} bytes; {MESSAGE_MAX} are allowed")
@@ -205,8 +214,11 @@ def encode_reply(reply: Reply, results: Sequence[Buffer] = ()) -> list[Buffer]:
     return [b"".join((_MARK.pack(_LAST | length), header, results[0])), *results[1:]]
 
 
+_SUCCEEDED = Accepted(NO_AUTH, AcceptStatus.SUCCESS)
+
+
 def success(xid: int) -> Reply:
-    return Reply(xid, MessageType.REPLY, Accepted(NO_AUTH, AcceptStatus.SUCCESS))
+    return Reply(xid, MessageType.REPLY, _SUCCEEDED)
 
 
 def reply_xid(message: Buffer) -> int:
@@ -225,6 +237,8 @@ def decode_reply(message: Buffer) -> memoryview:
         reply, end = _REPLY.decode_head(view[:_HEADER_MAX])
         if reply.type is not MessageType.REPLY:
             raise ValueError("a call where a reply is due")
+        if isinstance(reply.body, Accepted) and reply.body.verf != NO_AUTH:
+            raise ValueError("a verifier other than AUTH_NONE of length zero")  # fip-client-7
     except ValueError as error:
         raise MalformedMessage(f"not the header of an RPC reply: {error}") from error
     body = reply.body
@@ -234,8 +248,8 @@ def decode_reply(message: Buffer) -> memoryview:
         raise MalformedMessage(f"{len(view) - end} bytes after the end of a refusal")
     result: Any = body.result
     if isinstance(result, Mismatch):
-        raise RpcRefused(f"the server has versions {result.low} to {result.high} only")
-    raise RpcRefused(f"the server refused the call: {result.name}")
+        raise RpcRefused(f"the server has versions {result.low} to {result.high} only", result)
+    raise RpcRefused(f"the server refused the call: {result.name}", result)
 
 
 class MessageAssembler:

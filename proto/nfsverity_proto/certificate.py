@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
-
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from typing import TYPE_CHECKING, Any
 
 from .errors import BadCertificate, Expired, NotYetValid, WrongUsage
 from .record import Fingerprint, fingerprint_of
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 DER_MAX = 16384
 CHAIN_MAX = 8
@@ -42,34 +42,38 @@ class Certificate:
     """keyUsage has digitalSignature."""
     purposes: frozenset[str] | None
     """The OIDs of extKeyUsage; None where it is absent."""
+    spki: bytes = field(repr=False)
+    """The DER of the public key."""
     x509: x509.Certificate = field(repr=False)
 
     def key_id(self) -> bytes:
-        """The DER of the public key: two signers are distinct when these are."""
-        return _spki(self.public_key)
-
-
-def _spki(public_key: Any) -> bytes:
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-    data: bytes = public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return data
+        """Two signers are distinct when these are."""
+        return self.spki
 
 
 @lru_cache(maxsize=256)
 def parse_certificate(der: bytes) -> Certificate:
     """Raises `BadCertificate`."""
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
     if len(der) > DER_MAX:
         raise BadCertificate(f"a certificate of {len(der)} bytes; {DER_MAX} are allowed")
     try:
         certificate = x509.load_der_x509_certificate(der)
+        if certificate.serial_number <= 0:  # RFC 5280 section 4.1.2.2
+            raise ValueError("a serial number that is not positive")
         extensions = certificate.extensions
         public_key = certificate.public_key()
         subject = certificate.subject.rfc4514_string()
     except (
         ValueError,
+        TypeError,  # for some names whose type and value do not fit
+        Warning,  # where a program turns the library's into errors
         UnsupportedAlgorithm,
         x509.DuplicateExtension,
+        x509.InvalidVersion,
         x509.UnsupportedGeneralNameType,
     ) as error:
         raise BadCertificate(f"the certificate cannot be decoded: {error}") from error
@@ -91,6 +95,7 @@ def parse_certificate(der: bytes) -> Certificate:
         public_key=public_key,
         signs=signs,
         purposes=purposes,
+        spki=public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
         x509=certificate,
     )
 

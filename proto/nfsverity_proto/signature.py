@@ -2,20 +2,20 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Signature schemes, with the edge rules that make all verifiers agree (fim, "Signature schemes").
 
-The library does the arithmetic; what a scheme leaves to the implementer is checked here first.
+The library does the arithmetic; what a scheme leaves to the implementer is checked here first. It is
+imported where it is used: it is most of a program's start, and numbers and names do without it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes as crypto_hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa, utils
+from typing import TYPE_CHECKING, Any
 
 from .errors import BadCertificate, BadSignature, Unsupported
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import padding
 
 ED25519, ECDSA_P256, ECDSA_P384, RSA_PSS = 0x0807, 0x0403, 0x0503, 0x0804
 ML_DSA_44, ML_DSA_65, ML_DSA_87 = 0x0904, 0x0905, 0x0906
@@ -38,6 +38,8 @@ _ED25519_SMALL_ORDER_Y = frozenset({
 
 
 def _fits_ed25519(key: Any) -> bool:
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+
     if not isinstance(key, ed25519.Ed25519PublicKey):
         return False
     y = int.from_bytes(key.public_bytes_raw(), "little") & (2**255 - 1)
@@ -51,30 +53,46 @@ def _verify_ed25519(key: Any, value: bytes, message: bytes) -> bool:
     return True
 
 
+def _fits_ecdsa(curve: str) -> Callable[[Any], bool]:
+    def fits(key: Any) -> bool:
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        return isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name == curve
+
+    return fits
+
+
 def _ecdsa_in_range(value: bytes, order: int) -> bool:
     """Strict DER (X.690 section 10), and 1 ≤ r, s < n (FIPS 186-5 section 6.4.2)."""
-    try:
-        r, s = utils.decode_dss_signature(value)
-    except ValueError:
-        return False
-    return utils.encode_dss_signature(r, s) == value and 0 < r < order and 0 < s < order
+    from cryptography.hazmat.primitives.asymmetric import utils
+
+    r, s = utils.decode_dss_signature(value)
+    return 0 < r < order and 0 < s < order and utils.encode_dss_signature(r, s) == value
 
 
 def _verify_p256(key: Any, value: bytes, message: bytes) -> bool:
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+
     if not _ecdsa_in_range(value, _P256_N):
         return False
-    key.verify(value, message, ec.ECDSA(crypto_hashes.SHA256()))
+    key.verify(value, message, ec.ECDSA(hashes.SHA256()))
     return True
 
 
 def _verify_p384(key: Any, value: bytes, message: bytes) -> bool:
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+
     if not _ecdsa_in_range(value, _P384_N):
         return False
-    key.verify(value, message, ec.ECDSA(crypto_hashes.SHA384()))
+    key.verify(value, message, ec.ECDSA(hashes.SHA384()))
     return True
 
 
 def _fits_rsa(key: Any) -> bool:
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
     if not isinstance(key, rsa.RSAPublicKey) or not RSA_BITS_MIN <= key.key_size <= RSA_BITS_MAX:
         return False
     exponent = key.public_numbers().e
@@ -83,14 +101,28 @@ def _fits_rsa(key: Any) -> bool:
 
 def pss_padding() -> padding.PSS:
     """RSASSA-PSS with SHA-256 for the mask and a salt of exactly 32 bytes (RFC 8017 section 8.1)."""
-    return padding.PSS(mgf=padding.MGF1(crypto_hashes.SHA256()), salt_length=PSS_SALT_LENGTH)
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import padding
+
+    return padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=PSS_SALT_LENGTH)
 
 
 def _verify_rsa(key: Any, value: bytes, message: bytes) -> bool:
+    from cryptography.hazmat.primitives import hashes
+
     if len(value) != (key.key_size + 7) // 8:
         return False
-    key.verify(value, message, pss_padding(), crypto_hashes.SHA256())
+    key.verify(value, message, pss_padding(), hashes.SHA256())
     return True
+
+
+def _fits_mldsa(parameters: str) -> Callable[[Any], bool]:
+    def fits(key: Any) -> bool:
+        from cryptography.hazmat.primitives.asymmetric import mldsa
+
+        return isinstance(key, getattr(mldsa, f"MLDSA{parameters}PublicKey"))
+
+    return fits
 
 
 def _verify_mldsa(key: Any, value: bytes, message: bytes) -> bool:
@@ -113,22 +145,12 @@ _SCHEMES = {
     scheme.number: scheme
     for scheme in (
         Scheme(ED25519, "ed25519", _fits_ed25519, _verify_ed25519),
-        Scheme(
-            ECDSA_P256,
-            "ecdsa-p256",
-            lambda key: isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1),
-            _verify_p256,
-        ),
-        Scheme(
-            ECDSA_P384,
-            "ecdsa-p384",
-            lambda key: isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP384R1),
-            _verify_p384,
-        ),
+        Scheme(ECDSA_P256, "ecdsa-p256", _fits_ecdsa("secp256r1"), _verify_p256),
+        Scheme(ECDSA_P384, "ecdsa-p384", _fits_ecdsa("secp384r1"), _verify_p384),
         Scheme(RSA_PSS, "rsa-pss", _fits_rsa, _verify_rsa),
-        Scheme(ML_DSA_44, "ml-dsa-44", lambda key: isinstance(key, mldsa.MLDSA44PublicKey), _verify_mldsa),
-        Scheme(ML_DSA_65, "ml-dsa-65", lambda key: isinstance(key, mldsa.MLDSA65PublicKey), _verify_mldsa),
-        Scheme(ML_DSA_87, "ml-dsa-87", lambda key: isinstance(key, mldsa.MLDSA87PublicKey), _verify_mldsa),
+        Scheme(ML_DSA_44, "ml-dsa-44", _fits_mldsa("44"), _verify_mldsa),
+        Scheme(ML_DSA_65, "ml-dsa-65", _fits_mldsa("65"), _verify_mldsa),
+        Scheme(ML_DSA_87, "ml-dsa-87", _fits_mldsa("87"), _verify_mldsa),
     )
 }
 SCHEME_NUMBERS = tuple(_SCHEMES)
@@ -159,6 +181,8 @@ def check_key(scheme: Scheme, public_key: Any) -> None:
 
 def check_signature(scheme: Scheme, public_key: Any, value: bytes, message: bytes) -> None:
     """Raises `BadSignature` unless `value` is `public_key`'s signature of `message`."""
+    from cryptography.exceptions import InvalidSignature
+
     try:
         good = scheme.verify(public_key, value, message)
     except (InvalidSignature, ValueError):

@@ -1,0 +1,31 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Several calls under way at once, their results in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Coroutine, Iterable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+async def in_order(jobs: Iterable[Coroutine[Any, Any, T]], window: int) -> AsyncGenerator[T, None]:
+    """The results of `jobs`, taken from the iterable only as they are begun, at most `window` at a time.
+
+    The error of a job is raised in its turn. Whenever this ends, no job is left running.
+    """
+    pending: deque[asyncio.Task[T]] = deque()
+    try:
+        for job in jobs:
+            pending.append(asyncio.ensure_future(job))
+            if len(pending) >= window:
+                yield await pending.popleft()
+        while pending:
+            yield await pending.popleft()
+    finally:
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)

@@ -1,0 +1,421 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Published trees on this machine, verified where they lie, without a server.
+
+The verdicts are those of a reader over the network. What is reported is everything that is wrong, not only
+the first: every file, and in a file every range of bytes, as far as the publisher's kept tree folds to the
+root that was signed; where it does not, only the file can be named (R17). Nothing is waited for.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+from nfsverity_client.trust_store import Bindings
+from nfsverity_proto.errors import Mismatch, Unsigned, VerificationError, WrongVolume
+from nfsverity_proto.hashes import HASH_NUMBERS, Hash, hash_by_number
+from nfsverity_proto.path import split_path
+from nfsverity_proto.proof import split_hashes
+from nfsverity_proto.record import SIGNATURE, Fingerprint, decode_record, signature_of
+from nfsverity_proto.tree import Shape, root, zero_node
+from nfsverity_proto.trust import TrustEntry, expected_volumes
+from nfsverity_proto.verification import Certificates, Expected, Verified, verify_record
+from nfsverity_store.content import NotRegular, open_below
+from nfsverity_store.hashing import RUN_LOG2, ChangedSize, hash_run, hash_runs, leaves
+from nfsverity_store.index import ROOT_ID, Index, IndexEntry, open_index
+from nfsverity_store.layout import DIRECTORY, DIRECTORY_BYTES, Head, find_root, read_head
+from nfsverity_store.nodes import FileStore, MemoryStore, Nodes, tree_length
+
+PUBLICATIONS_MAX = 4
+"""How often a file is judged again because a newer publication appeared meanwhile."""
+
+Progress = Callable[[bytes, int], None]
+"""Told a path in the tree, and how many more bytes of it are checked."""
+Announce = Callable[[str, bytes], None]
+"""Told the URL of a tree, and the volume that it is bound to from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class BadRange:
+    """Neighbouring bytes that are not what was signed."""
+
+    offset: int
+    length: int
+    expected: bytes | None
+    """The hash of the first unit as it was signed; None behind the signed end."""
+    found: bytes | None
+    """The hash of the first unit as it is; None where it is not whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileResult:
+    """What became of one file."""
+
+    path: bytes
+    """In the tree."""
+    error: VerificationError | OSError | None = None
+    """None: all of it was verified. `OSError`: it could not be read."""
+    bad: tuple[BadRange, ...] = ()
+    """In ascending order; none where the file can only be named."""
+    verified: Verified | None = None
+    """The record, where it verifies (the content may still not)."""
+
+
+def file_url(path: bytes) -> str:
+    """The URL (RFC 8089) of an absolute path."""
+    return "file://" + quote(path, safe="/!$&'()*+,;=:@~")
+
+
+def locate(path: Path) -> tuple[Path, bytes]:
+    """The published tree that holds a file or directory, and the path in it.
+
+    Raises `Unsigned` where there is none, and for a symbolic link to a file; `FileNotFoundError`.
+    """
+    status = os.lstat(path)
+    if stat.S_ISLNK(status.st_mode) and not path.is_dir():
+        raise Unsigned("a symbolic link is not signed: name the file that it leads to", where=str(path))
+    whole = path.resolve()
+    start = whole if whole.is_dir() else whole.parent
+    found = find_root(start)
+    if found is None:
+        raise Unsigned(f"neither it nor a directory above it has a {DIRECTORY}", where=str(path))
+    below = os.fsencode(whole.relative_to(found))
+    return found, b"" if below == b"." else below
+
+
+@dataclass(slots=True)
+class LocalTree:
+    """One published tree, and what this user believes. Raises `StoreError` where its metadata is damaged.
+
+    The expected volume is `volumes`; else what the trust entries say; else what the tree was bound to at its
+    first use, which `bindings` keeps. Without `bindings` none is made.
+    """
+
+    root: Path
+    """Absolute, without links."""
+    trust: Sequence[TrustEntry]
+    volumes: frozenset[bytes] | None = None
+    bindings: Bindings | None = None
+    announce: Announce | None = None
+    progress: Progress | None = None
+    now: int | None = None
+    """Unix seconds, for all files; by the clock where it is None."""
+    head: Head = field(init=False)
+    index: Index = field(init=False)
+    skipped: list[tuple[bytes, str]] = field(init=False, default_factory=list)
+    """Symbolic links and special files that `verify` met: path and what it is. They have no record."""
+    _certificates: list[bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._open()
+        if self.volumes is None:
+            self.volumes = expected_volumes(self.trust, self.url)
+        if self.volumes is None and self.bindings is not None:
+            bound = self.bindings.get(self.url)
+            self.volumes = None if bound is None else frozenset({bound})
+
+    def _open(self) -> None:
+        self.head, self.index = open_index(self.root)
+        self._certificates = self.index.certificates()
+
+    def close(self) -> None:
+        self.index.close()
+
+    @property
+    def url(self) -> str:
+        """What names this tree in bindings and trust entries."""
+        return file_url(os.fsencode(self.root))
+
+    def url_of(self, path: bytes) -> str:
+        return file_url(os.path.join(os.fsencode(self.root), path))
+
+    def expected(self, path: bytes) -> Expected:
+        return Expected(path, self.volumes, self.url_of(path))
+
+    def certificates(self, record: bytes) -> Certificates:
+        """The certificates that the tree itself carries for a record's signers. Raises `Malformed`."""
+        found: dict[Fingerprint, list[bytes]] = {}
+        for attestation in decode_record(record).attestations:
+            if attestation.type == SIGNATURE:
+                signer = signature_of(attestation).signer
+                if signer.hash not in HASH_NUMBERS:
+                    continue
+                for der in self._certificates:
+                    if hash_by_number(signer.hash).digest(der) == signer.digest:
+                        found[signer] = [der, *(other for other in self._certificates if other != der)]
+        return found
+
+    def size(self, below: bytes = b"") -> int:
+        """Bytes that were signed at a path and below it."""
+        entry = self.index.by_path(below)
+        if entry is None:
+            return 0
+        entries = [entry] if entry.is_file else [file for _, file in self.index.files(entry.id)]
+        return sum(file.seen.size for file in entries if file.seen is not None)
+
+    def verify(self, below: bytes = b"") -> Iterator[FileResult]:
+        """Every file at a path and below it, whether it has a record or not: first a directory's files."""
+        entry = self.index.by_path(below)
+        if entry is not None and entry.is_file:
+            yield self.verify_file(below)
+            return
+        if entry is None and not os.path.isdir(os.path.join(os.fsencode(self.root), below)):
+            yield self.verify_file(below)
+            return
+        directories = [below]
+        while directories:
+            path = directories.pop()
+            deeper: list[bytes] = []
+            yield from self._verify_directory(path, deeper)
+            directories += reversed(deeper)
+
+    def _verify_directory(self, path: bytes, deeper: list[bytes]) -> Iterator[FileResult]:
+        known = self._children(path)
+        try:
+            present = _list(self.root, path)
+        except OSError as error:
+            present = {}
+            yield FileResult(path, error)
+        for name in sorted(known.keys() | present.keys()):
+            below = path + b"/" + name if path else name
+            entry, kind = known.get(name), present.get(name)
+            if kind == "directory" or (entry is not None and not entry.is_file):
+                deeper.append(below)
+            if (entry is not None and entry.is_file) or kind == "file":
+                yield self.verify_file(below)
+            elif kind not in (None, "directory"):
+                self.skipped.append((below, str(kind)))
+
+    def _children(self, path: bytes) -> dict[bytes, IndexEntry]:
+        entry = self._entry(path)
+        return {} if entry is None or entry.is_file else {child.name: child for child in self.index.children(entry.id)}
+
+    def _entry(self, path: bytes) -> IndexEntry | None:
+        try:
+            split_path(path)
+        except ValueError:  # deeper or longer than what can have a record
+            return None
+        return self.index.by_path(path) if path else self.index.by_id(ROOT_ID)
+
+    def verify_file(self, path: bytes) -> FileResult:
+        """One file: its record, and all of its content."""
+        for _ in range(PUBLICATIONS_MAX):
+            entry = self._entry(path)
+            result = self._verify_entry(path, entry)
+            if not isinstance(result.error, Mismatch | Unsigned | FileNotFoundError) or not self._refresh():
+                break
+            newer = self._entry(path)
+            if (newer and newer.record) == (entry and entry.record):
+                break
+        return result
+
+    def _refresh(self) -> bool:
+        """Turn to a newer publication where there is one; whether there was."""
+        if read_head(self.root) == self.head:
+            return False
+        previous = self.index
+        self._open()
+        previous.close()
+        return True
+
+    def _verify_entry(self, path: bytes, entry: IndexEntry | None) -> FileResult:
+        try:
+            verified = self.verify_record(path, entry)
+        except VerificationError as error:
+            error.where = self.url_of(path)
+            return FileResult(path, error)
+        try:
+            problem, bad = self._check_content(path, verified, entry)
+        except OSError as error:
+            return FileResult(path, error, (), verified)
+        if problem is not None:
+            problem.where = self.url_of(path)
+        return FileResult(path, problem, tuple(bad), verified)
+
+    def verify_record(self, path: bytes, entry: IndexEntry | None) -> Verified:
+        """Steps 0 to 12. Binds the tree at its first use. Raises `VerificationError`."""
+        if entry is None or entry.record is None:
+            raise Unsigned("there is no record for it in the published tree")
+        now = int(time.time()) if self.now is None else self.now
+        verified = verify_record(entry.record, self.expected(path), self.trust, self.certificates(entry.record), now)
+        if self.volumes is None and self.bindings is not None:
+            volume = verified.file.volume
+            bound = self.bindings.bind(self.url, volume)
+            self.volumes = frozenset({bound})
+            if bound != volume:
+                raise WrongVolume("the record is of another volume", expected=bound.hex(), found=volume.hex())
+            if self.announce is not None:
+                self.announce(self.url, volume)
+        return verified
+
+    def _check_content(
+        self, path: bytes, verified: Verified, entry: IndexEntry | None
+    ) -> tuple[Mismatch | None, list[BadRange]]:
+        """Step 13 for the whole file. Raises `OSError` where it cannot be read."""
+        tree = verified.content.tree
+        shape, hash = tree.shape, hash_by_number(verified.statement.hash)
+        try:
+            fd = open_below(self.root, split_path(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return _mismatch("there is no such file", f"{shape.size} bytes", "none"), []
+        except NotRegular:
+            return _mismatch("it is no regular file", "a file", "something else"), []
+        except OSError as error:
+            if stat.S_ISLNK(os.lstat(os.path.join(os.fsencode(self.root), path)).st_mode):
+                return _mismatch("it is no regular file", "a file", "a symbolic link"), []
+            raise error from None
+        try:
+            size = os.fstat(fd).st_size
+            if size == shape.size:
+                try:
+                    found = _root(fd, shape, hash, lambda count: self._done(path, count))
+                except ChangedSize:
+                    size = os.fstat(fd).st_size
+                else:
+                    if found == tree.root:
+                        return None, []
+                    bad = self._bad_ranges(fd, verified, entry, size)
+                    return _content_mismatch(bad, tree.root, found), bad
+            bad = self._bad_ranges(fd, verified, entry, size)
+            message = "the size is not what was signed"
+            return _mismatch(message, f"{shape.size} bytes", f"{size} bytes"), bad
+        finally:
+            os.close(fd)
+
+    def _done(self, path: bytes, count: int) -> None:
+        if self.progress is not None:
+            self.progress(path, count)
+
+    def _bad_ranges(self, fd: int, verified: Verified, entry: IndexEntry | None, size: int) -> list[BadRange]:
+        tree = verified.content.tree
+        hash = hash_by_number(verified.statement.hash)
+        nodes = self._kept_tree(hash, verified, entry)
+        try:
+            return [] if nodes is None else list(_merged(_bad_units(fd, tree.shape, hash, tree.root, nodes, size)))
+        except OSError:  # a kept tree that ends early, or content that is being changed: only the file is known
+            return []
+
+    def _kept_tree(self, hash: Hash, verified: Verified, entry: IndexEntry | None) -> Nodes | None:
+        """The publisher's tree, not yet folded to the root; None where it keeps none."""
+        tree = verified.content.tree
+        shape = tree.shape
+        if shape.units < 2:
+            return Nodes(hash, shape, MemoryStore(bytearray(tree.root)))
+        if entry is not None and entry.tree is not None:
+            return Nodes(hash, shape, MemoryStore(bytearray(entry.tree)))
+        path = self.root / DIRECTORY / "trees" / f"{hash.name}-{shape.unit_log2}-{tree.root.hex()}"
+        try:
+            store = FileStore(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError:
+            return None
+        return Nodes(hash, shape, store) if os.fstat(store.fd).st_size == tree_length(hash, shape) else None
+
+
+def _list(base: Path, path: bytes) -> dict[bytes, str]:
+    """What is in a directory of the tree, and of which kind; metadata left out. Raises `OSError`."""
+    try:
+        fd = open_below(base, path.split(b"/") if path else (), directory=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    try:
+        with os.scandir(fd) as scan:
+            found = {os.fsencode(item.name): _kind(item) for item in scan}
+    finally:
+        os.close(fd)
+    found.pop(DIRECTORY_BYTES, None)
+    return found
+
+
+def _kind(item: os.DirEntry[str]) -> str:
+    if item.is_symlink():
+        return "symbolic link"
+    if item.is_dir(follow_symlinks=False):
+        return "directory"
+    return "file" if item.is_file(follow_symlinks=False) else "special file"
+
+
+def _mismatch(message: str, expected: str, found: str) -> Mismatch:
+    return Mismatch(message, expected=expected, found=found)
+
+
+def _content_mismatch(bad: Sequence[BadRange], expected: bytes, found: bytes) -> Mismatch:
+    """Located at the first bad range where there is one; else it has the roots."""
+    if not bad:
+        return _mismatch("the content is not what was signed", expected.hex(), found.hex())
+    first = bad[0]
+    more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
+    return Mismatch(
+        f"bytes {first.offset} to {first.offset + first.length - 1}{more} are not what was signed",
+        offset=first.offset,
+        length=first.length,
+        expected=(first.expected or expected).hex(),
+        found=(first.found or found).hex(),
+    )
+
+
+def _run_top(hash: Hash, shape: Shape, run: list[bytes] | None) -> bytes:
+    return zero_node(hash, shape.unit_log2, RUN_LOG2) if run is None else root(hash, run)
+
+
+def _root(fd: int, shape: Shape, hash: Hash, progress: Callable[[int], None]) -> bytes:
+    return root(hash, [_run_top(hash, shape, run) for run in hash_runs(fd, shape, hash, progress)])
+
+
+def _bad_units(
+    fd: int, shape: Shape, hash: Hash, signed: bytes, nodes: Nodes, size: int
+) -> Iterator[tuple[int, int, bytes | None, bytes | None]]:
+    """Bad ranges [start, stop) with their hashes, from the top down: what folds to `signed` judges the content.
+
+    Ranges are single units; a run of units where the kept tree itself is damaged below; and what is missing
+    at the end, or too much there.
+    """
+    level = min(RUN_LOG2, shape.height)
+    tops = split_hashes(nodes.run(level, 0, shape.width(level)), hash.length)
+    if root(hash, tops) != signed:
+        return
+    whole = shape.units if size >= shape.size else size >> shape.unit_log2
+    for index, top in enumerate(tops):
+        first, end = index << level, min((index + 1) << level, shape.units)
+        if end <= whole:
+            run = hash_run(fd, shape, hash, index)
+            found_top = _run_top(hash, shape, run)
+            if found_top == top:
+                continue
+            found = [zero_node(hash, shape.unit_log2, 0)] * (end - first) if run is None else run
+        elif first < whole:
+            found = leaves(fd, shape, hash, first, whole)
+        else:
+            break
+        kept = split_hashes(nodes.run(0, first, end - first), hash.length)
+        if root(hash, kept) != top:
+            start, stop = shape.unit_span(first, first + len(found))
+            yield start, stop, top, root(hash, found) if end <= whole else None
+            continue
+        for unit, (expected, leaf) in enumerate(zip(kept, found, strict=False), first):
+            if expected != leaf:
+                yield *shape.unit_span(unit, unit + 1), expected, leaf
+    if whole < shape.units:
+        yield whole << shape.unit_log2, shape.size, None, None
+    if size > shape.size:
+        yield shape.size, size, None, None
+
+
+def _merged(units: Iterator[tuple[int, int, bytes | None, bytes | None]]) -> Iterator[BadRange]:
+    """Neighbours as one range, with the hashes of the first."""
+    start = stop = 0
+    hashes: tuple[bytes | None, bytes | None] = None, None
+    for first, end, expected, found in units:
+        if start < stop and first == stop:
+            stop = end
+            continue
+        if start < stop:
+            yield BadRange(start, stop - start, *hashes)
+        start, stop, hashes = first, end, (expected, found)
+    if start < stop:
+        yield BadRange(start, stop - start, *hashes)

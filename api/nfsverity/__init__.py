@@ -1,3 +1,48 @@
 # SPDX-FileCopyrightText: the nfs-verity authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Sign files, and read them back verified from servers that need not be trusted."""
+"""Read verified files from servers that need not be trusted; sign files; verify them where they lie.
+
+    import nfsverity
+
+    nfsverity.sign("tree", key="me.key", certificate="me.crt")
+    with nfsverity.open_tree("nfsv://127.0.0.1:7447/", trust=["me.crt"]) as tree:
+        with tree.open("docs/a.zip") as file:  # an ordinary binary file object
+            ...
+
+Every byte that is read was verified before; what does not verify raises the error of its verdict.
+"""
+
+from nfsverity_client.presentation import Presentation
+from nfsverity_client.reader import Reader
+from nfsverity_proto.errors import (
+    Mismatch,
+    NfsVerityError,
+    PeerError,
+    StatusError,
+    VerificationError,
+)
+from nfsverity_proto.trust import TrustEntry
+from nfsverity_proto.verification import Verified
+
+from ._file import File
+from ._publish import sign, verify
+from ._tree import AsyncTree, Tree, open_tree, open_tree_async
+
+__all__ = [
+    "AsyncTree",
+    "File",
+    "Mismatch",
+    "NfsVerityError",
+    "PeerError",
+    "Presentation",
+    "Reader",
+    "StatusError",
+    "Tree",
+    "TrustEntry",
+    "VerificationError",
+    "Verified",
+    "open_tree",
+    "open_tree_async",
+    "sign",
+    "verify",
+]

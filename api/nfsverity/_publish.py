@@ -1,0 +1,65 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Signing, and verifying where files lie."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nfsverity_client.trust_store import Bindings
+from nfsverity_proto.hashes import hash_by_name
+from nfsverity_proto.verification import Verified
+
+from ._local import LocalTree, locate
+from ._tree import Trust, trust_entries
+
+if TYPE_CHECKING:
+    from nfsverity_publisher.publication import Report
+
+
+def sign(
+    path: str | os.PathLike[str],
+    *,
+    key: str | os.PathLike[str],
+    certificate: str | os.PathLike[str],
+    unit_size: int | None = None,
+    hash: str = "sha256",
+) -> Report:
+    """Sign a file or a tree of files, and publish the records in `.nfsverity` at the root of the tree.
+
+    `unit_size`: bytes, a power of two from 4,096 to 16,777,216; by default 65,536, or what the file has already.
+    Raises `PublicationError`, `StoreError`, `OSError`, `ValueError`. What could not be signed is in the report.
+    """
+    from nfsverity_publisher.keys import load_signing_key
+    from nfsverity_publisher.publication import Options, plan, publish
+
+    if unit_size is not None and (unit_size & (unit_size - 1) or not 2**12 <= unit_size <= 2**24):
+        raise ValueError(f"a unit of {unit_size} bytes")
+    signing = load_signing_key(Path(key), Path(certificate))
+    options = Options(
+        unit_log2=None if unit_size is None else unit_size.bit_length() - 1, hash=hash_by_name(hash).number
+    )
+    ((root, below),) = plan([Path(path)]).items()
+    return publish(root, below, [signing], options, private=[Path(key)])
+
+
+def verify(path: str | os.PathLike[str], *, trust: Trust | None = None, volume: bytes | None = None) -> Verified:
+    """Verify all of a local file against its record in the published tree that holds it.
+
+    `trust` and `volume` are as for `open_tree`. Raises the `VerificationError` of what does not verify,
+    `StoreError`, `OSError`.
+    """
+    root, below = locate(Path(path))
+    volumes = None if volume is None else frozenset((volume,))
+    tree = LocalTree(root, trust_entries(trust), volumes, Bindings())
+    try:
+        result = tree.verify_file(below)
+    finally:
+        tree.close()
+    if result.error is not None:
+        raise result.error
+    if result.verified is None:
+        raise ValueError("a result with neither a record nor an error")
+    return result.verified

@@ -1,0 +1,180 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Served trees: `AsyncTree` for programs with an event loop, `Tree` for all others."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypedDict, TypeVar, Unpack
+
+from nfsverity_client.presentation import Presentation
+from nfsverity_client.reader import FETCH_DEFAULT, Reader, open_file
+from nfsverity_client.session import Session, Settings
+from nfsverity_client.trust_store import Bindings, TrustStore, certificate_file
+from nfsverity_proto.messages import Entry
+from nfsverity_proto.path import join_path
+from nfsverity_proto.trust import TrustEntry
+from nfsverity_proto.url import parse_url
+
+from ._file import File
+from ._loop import wait_for
+
+T = TypeVar("T")
+log = logging.getLogger("nfsverity")
+Trust = Iterable[str | os.PathLike[str] | TrustEntry]
+Name = str | bytes
+"""A path in the tree: names joined by "/"; text stands for its UTF-8."""
+
+
+def trust_entries(trust: Trust | None) -> tuple[TrustEntry, ...]:
+    """Entries as they are, and certificate files as pins; the user's trust store where nothing is given.
+
+    Raises `BadCertificate`, `OSError`.
+    """
+    if trust is None:
+        return tuple(TrustStore().entries())
+    return tuple(item if isinstance(item, TrustEntry) else TrustEntry(certificate_file(Path(item))) for item in trust)
+
+
+def _announce(server: str, volume: bytes) -> None:
+    log.warning("%s is from now on volume %s for you", server, volume.hex())
+
+
+def _path(name: Name) -> bytes:
+    return join_path(os.fsencode(name))
+
+
+class AsyncTree:
+    """A served tree, in an event loop. See `open_tree_async`.
+
+    Everything raises `VerificationError` for what does not verify, `StatusError` for what the server says, and
+    `PeerError` where it cannot be reached or understood.
+    """
+
+    def __init__(self, session: Session, base: bytes) -> None:
+        self._session = session
+        self._base = base
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def open(self, name: Name, *, presentation: Presentation | str | None = None) -> Reader:
+        """Open a file of the tree: its record and first bytes verified, in one round trip."""
+        chosen = None if presentation is None else Presentation(presentation)
+        path = join_path(self._base, _path(name))
+        return await open_file(self._session, path, presentation=chosen, most=FETCH_DEFAULT)
+
+    async def read(self, name: Name) -> bytes:
+        """The whole content of a file, verified."""
+        path = join_path(self._base, _path(name))
+        reader = await open_file(self._session, path)
+        return await reader.pread(0, reader.size)
+
+    async def list(self, name: Name = b"") -> AsyncIterator[Entry]:
+        """The entries of a directory, by name. The server's word, until there are volumes."""
+        async for entry in self._session.list(join_path(self._base, _path(name))):
+            yield entry
+
+    async def walk(self, name: Name = b"") -> AsyncIterator[bytes]:
+        """The path of every file below a directory. The server's word, until there are volumes."""
+        skip = len(self._base) + 1 if self._base else 0
+        async for path, _ in self._session.walk(join_path(self._base, _path(name))):
+            yield path[skip:]
+
+
+class Tree:
+    """A served tree, for blocking callers. See `open_tree`; errors are those of `AsyncTree`."""
+
+    def __init__(self, tree: AsyncTree) -> None:
+        self._tree = tree
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        wait_for(self._tree.close())
+
+    def open(self, name: Name, *, presentation: Presentation | str | None = None) -> File:
+        """Open a file of the tree as a binary file object."""
+        return File(wait_for(self._tree.open(name, presentation=presentation)))
+
+    def read(self, name: Name) -> bytes:
+        """The whole content of a file, verified."""
+        return wait_for(self._tree.read(name))
+
+    def list(self, name: Name = b"") -> Iterator[Entry]:
+        """The entries of a directory, by name. The server's word, until there are volumes."""
+        entries = self._tree.list(name)
+        while (entry := wait_for(_next(entries))) is not None:
+            yield entry
+
+    def walk(self, name: Name = b"") -> Iterator[bytes]:
+        """The path of every file below a directory. The server's word, until there are volumes."""
+        paths = self._tree.walk(name)
+        while (path := wait_for(_next(paths))) is not None:
+            yield path
+
+
+async def _next(items: AsyncIterator[T]) -> T | None:
+    return await anext(items, None)
+
+
+class TreeOptions(TypedDict, total=False):
+    """How a tree is opened; each is optional."""
+
+    trust: Trust
+    """Certificate files of the signers to believe, or `TrustEntry`s; by default the user's trust store."""
+    volume: bytes
+    """The volume ID (16 bytes) to expect; by default what trust entries or the binding of first use say."""
+    presentation: Presentation | str
+    """ahead, on-demand, inline (the default) or reconstruct."""
+    wait: float
+    """Seconds for all updates together (30); 0 = never wait."""
+    timeout: float
+    """Seconds for one answer (30)."""
+    bindings: Bindings
+    """Where the volume of a server's first use is kept; by default the user's."""
+    on_binding: Callable[[str, bytes], None]
+    """Told the server and the volume when it is bound; by default that is logged."""
+
+
+def open_tree_async(url: str, **options: Unpack[TreeOptions]) -> AsyncTree:
+    """A tree served at `nfsv://HOST:PORT/`, or a directory in it. Nothing is sent before something is asked for.
+
+    Raises `ValueError` for a bad URL or option, `BadCertificate`, `TrustStoreError`, `OSError`.
+    """
+    where = parse_url(url)
+    volume = options.get("volume")
+    if volume is not None and len(volume) != 16:
+        raise ValueError(f"a volume ID has 16 bytes, not {len(volume)}")
+    settings = Settings(
+        trust=trust_entries(options.get("trust")),
+        volume=volume,
+        presentation=Presentation(options.get("presentation", Presentation.INLINE)),
+        wait=options.get("wait", 30.0),
+        timeout=options.get("timeout", 30.0),
+    )
+    bindings = options.get("bindings") or Bindings()
+    return AsyncTree(Session(where, settings, bindings, options.get("on_binding", _announce)), where.path)
+
+
+def open_tree(url: str, **options: Unpack[TreeOptions]) -> Tree:
+    """As `open_tree_async`, for blocking callers."""
+    return Tree(open_tree_async(url, **options))

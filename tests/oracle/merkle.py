@@ -44,14 +44,14 @@ def tree_hash(digest: Digest, units: Sequence[bytes]) -> bytes:
     return digest(b"\x01" + tree_hash(digest, units[:k]) + tree_hash(digest, units[k:]))
 
 
-def inclusion_path(digest: Digest, m: int, units: Sequence[bytes]) -> list[bytes]:
-    """PATH(m, D[n]), RFC 9162 section 2.1.3.1: from the leaf up."""
+def inclusion_path(digest: Digest, m: int, units: Sequence[bytes]) -> list[tuple[bool, bytes]]:
+    """PATH(m, D[n]), RFC 9162 section 2.1.3.1: from the leaf up; with each hash, whether it is to the left."""
     if len(units) == 1:
         return []
     k = split(len(units))
     if m < k:
-        return [*inclusion_path(digest, m, units[:k]), tree_hash(digest, units[k:])]
-    return [*inclusion_path(digest, m - k, units[k:]), tree_hash(digest, units[:k])]
+        return [*inclusion_path(digest, m, units[:k]), (False, tree_hash(digest, units[k:]))]
+    return [*inclusion_path(digest, m - k, units[k:]), (True, tree_hash(digest, units[:k]))]
 
 
 def node(digest: Digest, units: Sequence[bytes], level: int, index: int) -> bytes:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
 
 from nfsverity_proto.certificate import DOCUMENT_SIGNING, Certificate, parse_certificate
+from nfsverity_proto.errors import BadCertificate
 from nfsverity_proto.record import Attestation, Signature, signature_attestation, signed_bytes
 from nfsverity_proto.signature import Scheme, pss_padding, scheme_for_key
 
@@ -83,11 +84,13 @@ def write_new(path: Path, data: bytes, mode: int) -> None:
 class SigningKey:
     """A private key with the certificate that it signs for."""
 
-    def __init__(self, private_key: Any, certificate: Certificate) -> None:
+    def __init__(self, private_key: Any, certificate: Certificate, issuers: Sequence[bytes] = ()) -> None:
         if _spki(private_key.public_key()) != certificate.key_id():
             raise ValueError(f'the key is not the one of the certificate "{certificate.subject}"')
         self._key = private_key
         self.certificate = certificate
+        self.issuers = tuple(issuers)
+        """DER of further certificates, which may lead from this one to a CA: they are published with it."""
         self.scheme: Scheme = scheme_for_key(certificate.public_key)
 
     def sign(self, statement: bytes) -> Attestation:
@@ -115,16 +118,20 @@ def _spki(public_key: Any) -> bytes:
 
 
 def load_signing_key(key_file: Path, certificate_file: Path) -> SigningKey:
-    """Raises `OSError`, and `ValueError` that says which of the two files is not what it should be."""
+    """The key, with its certificate, which comes first in its file, and those behind it (its issuers).
+
+    Raises `OSError`, and `ValueError` that says which of the two files is not what it should be.
+    """
     try:
         key = serialization.load_pem_private_key(key_file.read_bytes(), None)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{key_file} is not a private key in PEM without a password: {error}") from error
     try:
-        pem = x509.load_pem_x509_certificate(certificate_file.read_bytes())
+        chain = x509.load_pem_x509_certificates(certificate_file.read_bytes())
     except ValueError as error:
         raise ValueError(f"{certificate_file} is not a certificate in PEM: {error}") from error
+    der, *issuers = [certificate.public_bytes(serialization.Encoding.DER) for certificate in chain]
     try:
-        return SigningKey(key, parse_certificate(pem.public_bytes(serialization.Encoding.DER)))
-    except ValueError as error:
+        return SigningKey(key, parse_certificate(der), issuers)
+    except (ValueError, BadCertificate) as error:
         raise ValueError(f"{key_file} and {certificate_file}: {error}") from error

@@ -1,69 +1,75 @@
 # SPDX-FileCopyrightText: the nfs-verity authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Publishing a tree: walk, hash what changed, sign, write a new index, rename the head."""
+"""Publishing a tree: walk, hash what changed, sign, write a new index, rename the head.
+
+Nothing that a head names is ever changed, so a publisher may be killed at any moment: readers keep what they
+have, and the next run removes what was left behind. There is one sync, at the end, before the new head.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import secrets
 import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nfsverity_proto.errors import NfsVerityError, VerificationError
-from nfsverity_proto.hashes import Hash, hash_by_number
-from nfsverity_proto.path import join_path
-from nfsverity_proto.record import SIGNATURE, Fingerprint, decode_record, encode_record, signature_of
+from nfsverity_proto.hashes import SHA256, hash_by_number
+from nfsverity_proto.path import NAME_MAX, join_path
+from nfsverity_proto.record import decode_record, encode_record
 from nfsverity_proto.statement import (
     NO_END,
     Content,
     File,
     Kind,
     Statement,
-    Time,
-    Tree,
     When,
     decode_statement,
     encode_statement,
 )
-from nfsverity_proto.tree import RFC9162, UNIT_LOG2_DEFAULT, Shape
-from nfsverity_store.content import open_below
-from nfsverity_store.hashing import RUN_LOG2, Run, build, hash_run, hash_runs
-from nfsverity_store.index import ROOT_ID, Index, IndexEntry, Seen
+from nfsverity_proto.tree import UNIT_LOG2_DEFAULT
+from nfsverity_store.content import open_below, open_directory, open_file
+from nfsverity_store.index import ROOT_ID, FileRow, Index, IndexEntry, Known, Seen
 from nfsverity_store.layout import (
     DIRECTORY,
     DIRECTORY_BYTES,
+    TREES,
     Head,
     NotPublished,
     find_root,
     head_path,
     read_head,
 )
-from nfsverity_store.nodes import INLINE_MAX, FileStore, MemoryStore, Nodes, Store, tree_length
 
+from .content import NEW, Hashed, Hasher
 from .keys import SigningKey
+from .workers import Changed
 
-PARALLEL_MIN = 2**26
-"""Bytes from which on a file is hashed by several processes."""
+RACY = 20_000_000
+"""Nanoseconds. What was changed less than that before it was read may change again with no trace in `stat`, whose
+clock ticks every 1 to 10 ms; such a file is hashed again the next time."""
+ROWS_MAX = 500
+ROWS_BYTES_MAX = 2**22
+"""How much is gathered before it goes to the index."""
 
 
 class PublicationError(NfsVerityError):
     """The tree cannot be published as it was asked for."""
 
 
-class Changed(PublicationError):
-    """A file changed while it was being signed; it has no new record."""
-
-
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to sign. `jobs`: processes that hash; `not_after`: Unix seconds."""
+    """How to sign. `hash` and `unit_log2`: None for those of a file's last record, or else the defaults.
+
+    `jobs`: processes that hash one large file; `not_after`: Unix seconds; `rehash`: what seems unchanged, too.
+    """
 
     unit_log2: int | None = None
     hash: int | None = None
@@ -100,7 +106,7 @@ def plan(paths: Sequence[Path]) -> dict[Path, list[bytes]]:
 
     Raises `PublicationError`, `FileNotFoundError`.
     """
-    roots: dict[Path, list[bytes]] = {}
+    found: list[tuple[Path, Path]] = []
     for given in paths:
         status = os.lstat(given)
         if not (stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)):
@@ -113,9 +119,27 @@ def plan(paths: Sequence[Path]) -> dict[Path, list[bytes]]:
         outer = find_root(root.parent)
         if outer is not None and outer != root:
             raise PublicationError(f"{root / DIRECTORY} is inside the published tree of {outer / DIRECTORY}")
-        below = os.fsencode(path.relative_to(root))
-        roots.setdefault(root, []).append(b"" if below == b"." else below)
-    return roots
+        found.append((root, path))
+    roots: dict[Path, set[bytes]] = {}
+    new = {root for root, _ in found}
+    for root, path in found:
+        outermost = [above for above in reversed(root.parents) if above in new] or [root]
+        if outermost[0] != root and find_root(root) is not None:
+            raise PublicationError(f"{root / DIRECTORY} is inside {outermost[0]}, which would be published too")
+        below = os.fsencode(path.relative_to(outermost[0]))
+        roots.setdefault(outermost[0], set()).add(b"" if below == b"." else below)
+    return {root: _outermost(below) for root, below in roots.items()}
+
+
+def _outermost(paths: set[bytes]) -> list[bytes]:
+    """The paths that are not below another one."""
+    if b"" in paths:
+        return [b""]
+    kept: list[bytes] = []
+    for path in sorted(paths, key=lambda path: path.split(b"/")):
+        if not kept or not path.startswith(kept[-1] + b"/"):
+            kept.append(path)
+    return kept
 
 
 def publish(
@@ -131,56 +155,102 @@ def publish(
     `private` are the key files: a tree that holds one of them is refused. Raises `PublicationError`,
     `StoreError`, `OSError`; then nothing is published.
     """
+    if not keys or len({key.certificate.fingerprint for key in keys}) < len(keys):
+        raise PublicationError("a record is signed by one key or more, and by each of them once")
     for path in private:
-        if root in path.resolve().parents:
+        if root.resolve() in path.resolve().parents:
             raise PublicationError(f"{root} holds the private key {path}: move the key out of the tree first")
     directory = root / DIRECTORY
-    directory.mkdir(exist_ok=True)
-    (directory / "trees").mkdir(exist_ok=True)
-    with _locked(directory):
-        return _Publication(root, keys, options, progress).run(below)
+    with _Private(private) as secret, _locked(directory):
+        return _Publication(root, keys, options, progress, secret).run(below)
 
 
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """One publisher at a time."""
+    """The metadata directory, for one publisher at a time. What was made for the first publication goes if it fails."""
+    if directory.is_symlink():
+        raise PublicationError(f"{directory} is a symbolic link; metadata lies in the tree itself")
+    directory.mkdir(exist_ok=True)
     fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise PublicationError(f"another process is signing {directory.parent}") from None
-        yield
+        try:
+            (directory / TREES).mkdir(exist_ok=True)
+            yield
+        except BaseException:
+            if not (directory / "head").exists():
+                shutil.rmtree(directory)
+            raise
     finally:
         os.close(fd)
 
 
-def _hash_run_of(root: str, names: tuple[bytes, ...], seen: Seen, shape: Shape, number: int, index: int) -> Run:
-    """One run of a large file, in a process of its own."""
-    fd = open_below(Path(root), names)
-    try:
-        if Seen.of(os.fstat(fd)) != seen:
-            raise Changed("it changed while it was being signed")
-        return hash_run(fd, shape, hash_by_number(number), index)
-    finally:
-        os.close(fd)
+class _Private:
+    """Tells the files that are, or have the content of, a private key."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._keys: dict[tuple[int, int], tuple[Path, bytes]] = {}
+        for path in paths:
+            status = path.stat()
+            self._keys[status.st_dev, status.st_ino] = path, path.read_bytes()
+        self._sizes = {len(data) for _, data in self._keys.values()}
+
+    def __enter__(self) -> _Private:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._keys.clear()
+
+    def check(self, status: os.stat_result, directory: int, path: bytes) -> None:
+        """Raises `PublicationError` for a file, in an open directory, that holds a key."""
+        if status.st_size not in self._sizes:
+            return
+        key = self._keys.get((status.st_dev, status.st_ino))
+        if key is None:
+            with contextlib.suppress(OSError), os.fdopen(open_file(path.rpartition(b"/")[2], directory), "rb") as file:
+                content = file.read(status.st_size)
+                key = next((key for key in self._keys.values() if key[1] == content), None)
+        if key is not None:
+            raise PublicationError(f"{os.fsdecode(path)} is the private key {key[0]}: move it out of the tree first")
+
+
+class _Directory:
+    """A directory on the way: its place in the index, made when the first file below it is signed."""
+
+    def __init__(self, path: bytes, parent: _Directory | None, id: int | None) -> None:
+        self.path = path
+        self.parent = parent
+        self.id = id
+
+    def below(self, name: bytes, id: int | None) -> _Directory:
+        return _Directory(join_path(self.path, name), self, id)
 
 
 class _Publication:
     """The state of one `publish`."""
 
-    def __init__(self, root: Path, keys: Sequence[SigningKey], options: Options, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        keys: Sequence[SigningKey],
+        options: Options,
+        progress: Progress | None,
+        private: _Private,
+    ) -> None:
         self.root = root
         self.directory = root / DIRECTORY
         self.keys = keys
-        self.signers = {key.certificate.fingerprint for key in keys}
         self.options = options
         self.progress = progress
+        self.private = private
         try:
             self.previous: Head | None = read_head(root)
         except NotPublished:
             self.previous = None
-        label = os.fsencode(root.name)[:255] or b"root"
+        label = os.fsencode(root.name)[:NAME_MAX] or b"root"
         volume, last = options.volume or secrets.token_bytes(16), 0
         if self.previous is not None:
             label, last = self.previous.label, self.previous.generation
@@ -188,216 +258,314 @@ class _Publication:
         self.now = time.time_ns()
         generation = max(last + 1, self.now // 1000)
         self.head = Head(volume, label, generation, f"index-{generation}-{secrets.token_hex(4)}")
-        self.report = Report(root, volume, label, generation)
-        self.trees: set[str] = set()
+        self.report = Report(root, volume, label, 0 if self.previous is None else self.previous.generation)
+        self.terms = self._terms()
+        self.hasher = Hasher(root, options.jobs)
+        self.index: Index | None = None
+        """The previous index, and from the first change on the new one. None before the first publication."""
+        self.writable = False
+        self.rows: list[FileRow] = []
+        self.rows_bytes = 0
+
+    def _terms(self) -> bytes:
+        """A digest of what a record says beside path, content and generation: a record with others is made anew."""
+        signers = sorted((key.certificate.fingerprint.hash, key.certificate.fingerprint.digest) for key in self.keys)
+        said = (self.head.volume, self.head.label, self.options.not_after, signers)
+        return hashlib.sha256(repr(said).encode()).digest()[:16]
 
     def run(self, below: Sequence[bytes]) -> Report:
-        target = self.directory / self.head.index
+        if self.previous is not None:
+            if self.head.volume != self.previous.volume and list(below) != [b""]:
+                raise PublicationError(f"{self.root} is of another volume; sign all of it to give it a new volume ID")
+            self.index = Index(self.directory / self.previous.index)
+        self._clean()
         try:
-            if self.previous is not None:
-                shutil.copyfile(self.directory / self.previous.index, target)
-            self.index = Index(target, writable=True)
             if self.previous is None:
-                self.index.create()
-            self.index.begin()
-            for key in self.keys:
-                self.index.put_certificate(key.certificate.fingerprint.digest, key.certificate.der)
+                self._change()
             for path in below:
                 self._sign_path(path)
-            self.index.commit()
-            self.index.close()
-            self._replace_head(target)
+            if self.writable:
+                self._publish()
         except BaseException:
-            target.unlink(missing_ok=True)
+            (self.directory / self.head.index).unlink(missing_ok=True)
             raise
-        self._clean(target)
+        finally:
+            if self.index is not None:
+                self.index.close()
         return self.report
 
-    def _replace_head(self, index: Path) -> None:
+    def _change(self) -> Index:
+        """The new index, copied from the previous one where there is one."""
+        if self.writable and self.index is not None:
+            return self.index
+        target = self.directory / self.head.index
+        if self.previous is not None:
+            shutil.copyfile(self.directory / self.previous.index, target)
+        if self.index is not None:
+            self.index.close()
+        self.index = Index(target, writable=True)
+        self.writable = True
+        if self.previous is None:
+            self.index.create()
+        self.index.begin()
+        for key in self.keys:
+            for der in (key.certificate.der, *key.issuers):
+                self.index.put_certificate(hashlib.sha256(der).digest(), der)
+        return self.index
+
+    def _publish(self) -> None:
+        self._flush()
+        index = self._change()
+        index.commit()
+        used = index.kept_trees()
+        index.close()
+        target = self.directory / self.head.index
         new = self.directory / "head.new"
         new.write_bytes(self.head.encode())
-        for path in (index, new):
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+        for path in (*self.hasher.made, self.directory / TREES, target, new):
+            _sync(path)
         os.replace(new, head_path(self.root))
-        fd = os.open(self.directory, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        _sync(self.directory)
+        self.report.generation = self.head.generation
+        self._remove_trees(used)
 
-    def _clean(self, kept: Path) -> None:
-        """Remove older indexes; whoever has one open keeps it until it is closed."""
+    def _clean(self) -> None:
+        """Remove what a run that was killed left behind, and the index before the present one.
+
+        Whoever has that one open keeps it until he closes it.
+        """
+        present = None if self.previous is None else self.previous.index
         for path in self.directory.glob("index-*"):
-            if path != kept and self.previous is not None and path.name != self.previous.index:
+            if path.name != present:
+                path.unlink(missing_ok=True)
+        for path in (self.directory / "head.new", *(self.directory / TREES).glob(NEW + "*")):
+            path.unlink(missing_ok=True)
+
+    def _remove_trees(self, used: set[str]) -> None:
+        """Remove the trees that neither this publication nor the one before needs."""
+        with contextlib.suppress(FileNotFoundError, NfsVerityError):
+            if self.previous is not None:
+                previous = Index(self.directory / self.previous.index)
+                used |= previous.kept_trees()
+                previous.close()
+        for path in (self.directory / TREES).iterdir():
+            if path.name not in used:
                 path.unlink(missing_ok=True)
 
     def _sign_path(self, path: bytes) -> None:
-        names = tuple(path.split(b"/")) if path else ()
-        parent = ROOT_ID
-        for name in names[:-1]:
-            parent = self.index.put_directory(parent, name)
-        full = os.path.join(os.fsencode(self.root), path)
-        if not names:
-            self._sign_directory(full, b"", ROOT_ID)
-        elif os.path.isdir(full):
-            self._sign_directory(full, path, self.index.put_directory(parent, names[-1]))
-        else:
-            self._sign_file(path, names, parent, self.index.child(parent, names[-1]))
-
-    def _sign_directory(self, full: bytes, path: bytes, id: int) -> int:
-        """All below a directory; returns the number of files that have a record there."""
-        known = {entry.name: entry for entry in self.index.children(id)}
-        files = 0
-        with os.scandir(full) as scan:
-            found = sorted(scan, key=lambda item: item.name)
-        for item in found:
-            name = item.name
-            below = join_path(path, name)
-            if name == DIRECTORY_BYTES:
-                if path:
-                    outer = self.directory
-                    raise PublicationError(f"{os.fsdecode(item.path)} is inside the published tree of {outer}")
-                continue
-            if item.is_symlink():
-                self.report.skipped.append((below, "symbolic link"))
-            elif item.is_dir(follow_symlinks=False):
-                known.pop(name, None)
-                below_id = self.index.put_directory(id, name)
-                signed = self._sign_directory(item.path, below, below_id)
-                files += signed
-                if not signed:
-                    self.index.remove(below_id)
-            elif item.is_file(follow_symlinks=False):
-                if self._sign_file(below, tuple(below.split(b"/")), id, known.pop(name, None)):
-                    files += 1
-            else:
-                self.report.skipped.append((below, "special file"))
-        for entry in known.values():
-            self.report.removed += 1
-            self.index.remove(entry.id)
-        return files
-
-    def _sign_file(self, path: bytes, names: tuple[bytes, ...], parent: int, known: IndexEntry | None) -> bool:
+        if not path:
+            fd = open_below(self.root, (), directory=True)
+            try:
+                self._sign_directory(fd, _Directory(b"", None, ROOT_ID))
+            finally:
+                os.close(fd)
+            return
+        *above, name = path.split(b"/")
+        directory = _Directory(b"", None, ROOT_ID)
+        for step in above:
+            known = self._known(directory).get(step)
+            directory = directory.below(step, None if known is None or known.is_file else known.id)
+        fd = open_below(self.root, above, directory=True)
         try:
-            fd = open_below(self.root, names)
+            status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            self._sign_entry(fd, directory, name, stat.S_IFMT(status.st_mode), self._known(directory).get(name))
+        finally:
+            os.close(fd)
+
+    def _known(self, directory: _Directory) -> dict[bytes, Known]:
+        if directory.id is None or self.index is None:
+            return {}
+        return self.index.known(directory.id)
+
+    def _sign_directory(self, fd: int, directory: _Directory) -> bool:
+        """All in a directory and below it; whether any file there has a record."""
+        known = self._known(directory)
+        try:
+            with os.scandir(fd) as scan:
+                found = sorted((os.fsencode(item.name), _kind(item)) for item in scan)
         except OSError as error:
-            self.report.failed.append((path, error.strerror or str(error)))
-            return False
+            self.report.failed.append((directory.path, _reason(error)))
+            return bool(known)
+        if directory.path and (DIRECTORY_BYTES, stat.S_IFDIR) in found:
+            nested = self.root / os.fsdecode(directory.path) / DIRECTORY
+            raise PublicationError(f"{nested} is inside the published tree of {self.directory}")
+        signed = False
+        for name, kind in found:
+            if name != DIRECTORY_BYTES:
+                signed |= self._sign_entry(fd, directory, name, kind, known.pop(name, None))
+        for gone in known.values():
+            self._remove(gone)
+        return signed
+
+    def _remove(self, known: Known) -> None:
+        self._flush()
+        self.report.removed += self._change().remove(known.id)
+
+    def _sign_entry(self, fd: int, directory: _Directory, name: bytes, kind: int, known: Known | None) -> bool:
+        """One name in the open directory `fd`; whether it, or a file below it, has a record then."""
+        if kind not in (stat.S_IFDIR, stat.S_IFREG):
+            path = b"/".join(filter(None, (directory.path, name)))
+            self.report.skipped.append((path, "symbolic link" if kind == stat.S_IFLNK else "special file"))
+        if known is not None and kind != (stat.S_IFREG if known.is_file else stat.S_IFDIR):
+            self._remove(known)
+            known = None
+        try:
+            if kind == stat.S_IFDIR:
+                return self._enter(fd, directory.below(name, None if known is None else known.id), name)
+            if kind == stat.S_IFREG:
+                return self._sign_file(fd, directory, name, known)
+        except (OSError, ValueError) as error:  # ValueError: the path is longer or deeper than a path may be
+            path = b"/".join(filter(None, (directory.path, name)))
+            self.report.failed.append((path, _reason(error)))
+            return known is not None
+        return False
+
+    def _enter(self, above: int, directory: _Directory, name: bytes) -> bool:
+        fd = open_directory(name, above)
+        try:
+            signed = self._sign_directory(fd, directory)
+        finally:
+            os.close(fd)
+        if not signed and directory.id is not None:
+            self._flush()
+            self._change().remove(directory.id)
+        return signed
+
+    def _sign_file(self, above: int, directory: _Directory, name: bytes, known: Known | None) -> bool:
+        path = join_path(directory.path, name)
+        status = os.stat(name, dir_fd=above, follow_symlinks=False)
+        self.private.check(status, above, path)
+        if known is not None and not self.options.rehash and self._is_same(known, status):
+            self.report.unchanged += 1
+            return True
+        fd = open_file(name, above)
         try:
             status = os.fstat(fd)
             seen = Seen.of(status)
-            executable = bool(status.st_mode & stat.S_IXUSR)
-            old = self._old_statement(known, path)
-            content = self._known_content(known, old, seen)
-            if content is not None and old is not None and known is not None:
-                if old[0].executable == executable and old[1] == self.signers and old[0].volume == self.head.volume:
-                    if known.seen != seen:
-                        self.index.touch(known.id, seen)
-                    self.report.unchanged += 1
-                    return True
-                tree: bytes | None = known.tree
-            else:
-                content, tree = self._hash_content(fd, path, names, seen)
+            hashed = self._content(fd, path, seen, known)
             if Seen.of(os.fstat(fd)) != seen:
-                raise Changed("it changed while it was being signed")
-        except OSError as error:
-            self.report.failed.append((path, str(error)))
-            return known is not None
-        except Changed as error:
-            self.report.failed.append((path, str(error)))
-            return known is not None
+                raise Changed
         finally:
             os.close(fd)
-        statement = self._statement(path, executable, content)
-        record = encode_record(statement, [key.sign(statement) for key in self.keys])
-        self.index.put_file(parent, names[-1], record, seen, executable, tree)
-        self.report.signed += 1
+        self._put(directory, name, path, status, hashed, known)
         return True
 
-    def _statement(self, path: bytes, executable: bool, content: Content) -> bytes:
-        when = When(self.head.generation, self.now // 1_000_000_000, self.options.not_after)
-        claim = File(self.head.volume, self.head.label, path, when, executable, content)
-        return encode_statement(Statement(self._hash_number, claim))
+    def _is_same(self, known: Known, status: os.stat_result) -> bool:
+        """Whether nothing in `stat` tells that the content may be another, and the record would be the same."""
+        return known.seen == Seen.of(status) and self._has_same_terms(known, status)
 
-    @property
-    def _hash_number(self) -> int:
-        return 1 if self.options.hash is None else self.options.hash
+    def _has_same_terms(self, known: Known, status: os.stat_result) -> bool:
+        return (
+            known.terms == self.terms
+            and known.executable == _is_executable(status)
+            and self.options.hash in (None, known.hash)
+            and self.options.unit_log2 in (None, known.unit_log2)
+        )
 
-    def _old_statement(self, known: IndexEntry | None, path: bytes) -> tuple[File, set[Fingerprint], int] | None:
-        """The claim, signers and hash of the present record; None where there is none that can be used."""
-        if known is None or known.record is None:
-            return None
-        try:
-            record = decode_record(known.record)
-            statement = decode_statement(record.statement, Kind.FILE)
-            claim = statement.claim
-            signers = {signature_of(a).signer for a in record.attestations if a.type == SIGNATURE}
-        except VerificationError:
-            return None
-        if not isinstance(claim, File) or claim.path != path:
-            return None
-        return claim, signers, statement.hash
+    def _says_the_same(self, known: Known, status: os.stat_result, hashed: Hashed) -> bool:
+        """Whether the record is the one that would be made now."""
+        return self._has_same_terms(known, status) and _content_of(self._entry(known)) == hashed.content
 
-    def _known_content(
-        self, known: IndexEntry | None, old: tuple[File, set[Fingerprint], int] | None, seen: Seen
-    ) -> Content | None:
-        """The content as it was signed, where nothing says that it is another now."""
-        if known is None or old is None or self.options.rehash or known.seen != seen:
-            return None
-        content = old[0].content
-        if self.options.unit_log2 not in (None, content.tree.unit_log2) or self._hash_number != old[2]:
-            return None
-        return content
+    def _algorithms(self, known: Known | None) -> tuple[int, int]:
+        """The hash number and unit size (as a power of two) to sign with."""
+        if known is None:
+            return self.options.hash or SHA256, self.options.unit_log2 or UNIT_LOG2_DEFAULT
+        return self.options.hash or known.hash, self.options.unit_log2 or known.unit_log2
 
-    def _hash_content(self, fd: int, path: bytes, names: tuple[bytes, ...], seen: Seen) -> tuple[Content, bytes | None]:
-        shape = Shape(seen.size, self.options.unit_log2 or UNIT_LOG2_DEFAULT)
-        hash = hash_by_number(self._hash_number)
-        length = tree_length(hash, shape)
-        kept: bytearray | None = None
-        store: Store | None = None
-        temporary: Path | None = None
-        if shape.units > 1:
-            if length <= INLINE_MAX:
-                kept = bytearray(length)
-                store = MemoryStore(kept)
-            else:
-                temporary = self.directory / "trees" / f"new-{secrets.token_hex(8)}"
-                store = FileStore(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
-                os.ftruncate(store.fd, length)
-        nodes = None if store is None else Nodes(hash, shape, store)
-        try:
-            found = build(shape, hash, self._runs(fd, path, names, seen, shape, hash), nodes)
-            if temporary is not None:
-                os.replace(temporary, self.directory / "trees" / f"{hash.name}-{shape.unit_log2}-{found.hex()}")
-                temporary = None
-        finally:
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
+    def _content(self, fd: int, path: bytes, seen: Seen, known: Known | None) -> Hashed:
+        """What the file holds: as it was signed, where nothing tells that it is another, or else hashed."""
+        number, unit_log2 = self._algorithms(known)
+        if known is not None and (known.seen, known.hash, known.unit_log2) == (seen, number, unit_log2):
+            entry = self._entry(known)
+            content = _content_of(entry)
+            if entry is not None and content is not None and not self.options.rehash:
+                return Hashed(content, entry.tree, self._kept_name(known))
+        names = tuple(path.split(b"/"))
+        hashed = self.hasher.hash(fd, names, seen, hash_by_number(number), unit_log2, lambda n: self._done(path, n))
         self.report.bytes_hashed += seen.size
-        tree = Tree(RFC9162, shape.unit_log2, shape.size, found)
-        return Content(Time.from_ns(seen.mtime), tree), None if kept is None else bytes(kept)
+        return hashed
 
-    def _runs(
-        self, fd: int, path: bytes, names: tuple[bytes, ...], seen: Seen, shape: Shape, hash: Hash
-    ) -> Iterator[Run]:
-        def done(count: int) -> None:
-            if self.progress is not None:
-                self.progress(path, count)
+    def _done(self, path: bytes, count: int) -> None:
+        if self.progress is not None:
+            self.progress(path, count)
 
-        if self.options.jobs < 2 or seen.size < PARALLEL_MIN or os.fstat(fd).st_blocks * 512 < PARALLEL_MIN:
-            yield from hash_runs(fd, shape, hash, done)
+    def _entry(self, known: Known) -> IndexEntry | None:
+        return None if self.index is None else self.index.by_id(known.id)
+
+    def _kept_name(self, known: Known) -> str | None:
+        return None if self.index is None else self.index.kept_name(known.id)
+
+    def _put(
+        self, directory: _Directory, name: bytes, path: bytes, status: os.stat_result, hashed: Hashed,
+        known: Known | None,
+    ) -> None:  # fmt: skip
+        """Sign it, unless the record that there is says the same."""
+        seen = Seen.of(status)
+        if seen.ctime > time.time_ns() - RACY:
+            seen = Seen(seen.size, seen.mtime, 0, seen.inode)
+        if known is not None and self._says_the_same(known, status, hashed):
+            if known.seen != seen:
+                self._change().touch(known.id, seen)
+            self.report.unchanged += 1
             return
-        with ProcessPoolExecutor(self.options.jobs) as pool:
-            jobs = [
-                pool.submit(_hash_run_of, os.fspath(self.root), names, seen, shape, hash.number, index)
-                for index in range(shape.width(RUN_LOG2))
-            ]
-            try:
-                for index, job in enumerate(jobs):
-                    yield job.result()
-                    start, stop = shape.unit_span(index << RUN_LOG2, min((index + 1) << RUN_LOG2, shape.units))
-                    done(stop - start)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        number, unit_log2 = self._algorithms(known)
+        executable = _is_executable(status)
+        when = When(self.head.generation, self.now // 1_000_000_000, self.options.not_after)
+        claim = File(self.head.volume, self.head.label, path, when, executable, hashed.content)
+        statement = encode_statement(Statement(number, claim))
+        record = encode_record(statement, [key.sign(statement) for key in self.keys])
+        parent = self._directory_id(directory)
+        signed = (executable, number, unit_log2, self.terms, hashed.kept, record, hashed.tree)
+        self.rows.append(FileRow(parent, name, seen, *signed))
+        self.rows_bytes += len(record) + len(hashed.tree or b"")
+        if len(self.rows) >= ROWS_MAX or self.rows_bytes >= ROWS_BYTES_MAX:
+            self._flush()
+        self.report.signed += 1
+
+    def _directory_id(self, directory: _Directory) -> int:
+        if directory.id is None:
+            parent = ROOT_ID if directory.parent is None else self._directory_id(directory.parent)
+            directory.id = self._change().put_directory(parent, directory.path.rpartition(b"/")[2])
+        return directory.id
+
+    def _flush(self) -> None:
+        if self.rows:
+            self._change().put_files(self.rows)
+            self.rows.clear()
+            self.rows_bytes = 0
+
+
+def _kind(item: os.DirEntry[str]) -> int:
+    """As stat.S_IFMT has it; 0 for special files."""
+    if item.is_symlink():
+        return stat.S_IFLNK
+    if item.is_dir(follow_symlinks=False):
+        return stat.S_IFDIR
+    return stat.S_IFREG if item.is_file(follow_symlinks=False) else 0
+
+
+def _is_executable(status: os.stat_result) -> bool:
+    return bool(status.st_mode & stat.S_IXUSR)
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def _content_of(entry: IndexEntry | None) -> Content | None:
+    """What an entry's record says of the content; None where it cannot be decoded."""
+    if entry is None or entry.record is None:
+        return None
+    try:
+        claim = decode_statement(decode_record(entry.record).statement, Kind.FILE).claim
+    except VerificationError:
+        return None
+    return claim.content if isinstance(claim, File) else None
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -17,6 +17,20 @@ class NotRegular(OSError):
     """A symbolic link, a directory or a special file, where a file is due."""
 
 
+def open_directory(name: bytes, above: int) -> int:
+    """A descriptor of the directory `name` in the open directory `above`. Raises `OSError`, for a link too."""
+    return os.open(name, _DIRECTORY, dir_fd=above)
+
+
+def open_file(name: bytes, above: int) -> int:
+    """A descriptor of the regular file `name` in the open directory `above`. Raises `NotRegular`, `OSError`."""
+    fd = os.open(name, _FILE, dir_fd=above)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise NotRegular("not a regular file")
+    return fd
+
+
 def open_below(root: Path, names: Iterable[bytes], *, directory: bool = False) -> int:
     """A descriptor of the file (or directory) at `names` below `root`.
 
@@ -27,17 +41,13 @@ def open_below(root: Path, names: Iterable[bytes], *, directory: bool = False) -
     try:
         steps = list(names)
         for name in steps if directory else steps[:-1]:
-            below = os.open(name, _DIRECTORY, dir_fd=at)
+            below = open_directory(name, at)
             os.close(at)
             at = below
         if directory:
             found, at = at, -1
             return found
-        fd = os.open(steps[-1], _FILE, dir_fd=at)
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise NotRegular("not a regular file")
-        return fd
+        return open_file(steps[-1], at)
     finally:
         if at >= 0:
             os.close(at)

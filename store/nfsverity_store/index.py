@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from nfsverity_proto.path import split_path
@@ -18,9 +19,11 @@ from .layout import DIRECTORY, Head, StoreError, read_head
 ROOT_ID = 1
 _SCHEMA = """
 CREATE TABLE entry (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, parent INTEGER NOT NULL, name BLOB NOT NULL,
-    record BLOB, size INTEGER, mtime INTEGER, ctime INTEGER, inode INTEGER, executable INTEGER,
-    tree BLOB, UNIQUE (parent, name));
+    id INTEGER PRIMARY KEY, parent INTEGER NOT NULL, name BLOB NOT NULL,
+    size INTEGER, mtime INTEGER, ctime INTEGER, inode INTEGER, executable INTEGER,
+    hash INTEGER, unit_log2 INTEGER, terms BLOB, kept TEXT, record BLOB, tree BLOB,
+    UNIQUE (parent, name));
+CREATE INDEX kept ON entry (kept) WHERE kept IS NOT NULL;
 CREATE TABLE certificate (digest BLOB PRIMARY KEY, der BLOB NOT NULL);
 INSERT INTO entry (id, parent, name) VALUES (1, 0, x'');
 """
@@ -59,6 +62,60 @@ class IndexEntry:
         return self.record is not None
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An entry without its record: what tells whether a file must be signed again. A directory has its id only."""
+
+    id: int
+    seen: Seen | None = None
+    executable: bool = False
+    hash: int = 0
+    unit_log2: int = 0
+    terms: bytes = b""
+
+    @property
+    def is_file(self) -> bool:
+        return self.seen is not None
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """A file as it is put into the index."""
+
+    parent: int
+    name: bytes
+    seen: Seen
+    executable: bool
+    hash: int
+    unit_log2: int
+    terms: bytes
+    """What else the record says, digested by the publisher (who signed, until when, ...)."""
+    kept: str | None
+    """The name of the tree file, where the tree is large."""
+    record: bytes
+    tree: bytes | None
+    """The kept tree, where it is small."""
+
+
+_PUT = """
+INSERT INTO entry (parent, name, size, mtime, ctime, inode, executable, hash, unit_log2, terms, kept, record, tree)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (parent, name) DO UPDATE SET size = excluded.size, mtime = excluded.mtime, ctime = excluded.ctime,
+    inode = excluded.inode, executable = excluded.executable, hash = excluded.hash, unit_log2 = excluded.unit_log2,
+    terms = excluded.terms, kept = excluded.kept, record = excluded.record, tree = excluded.tree
+"""
+_BELOW = """
+WITH RECURSIVE below (id) AS (VALUES (?) UNION ALL SELECT entry.id FROM entry JOIN below ON entry.parent = below.id)
+"""
+
+
+def _values(row: FileRow) -> tuple[object, ...]:
+    seen = row.seen
+    what_is_seen = seen.size, seen.mtime, seen.ctime, seen.inode, row.executable
+    what_is_signed = row.hash, row.unit_log2, row.terms, row.kept, row.record, row.tree
+    return (row.parent, row.name, *what_is_seen, *what_is_signed)
+
+
 def _entry(row: tuple[int, int, bytes, bytes | None, int, int, int, int, int, bytes | None]) -> IndexEntry:
     seen = None if row[3] is None else Seen(row[4], row[5], row[6], row[7])
     return IndexEntry(row[0], row[1], row[2], row[3], seen, bool(row[8]), row[9])
@@ -81,6 +138,12 @@ class Index:
         except sqlite3.Error as error:
             raise StoreError(f"{path} cannot be read: {error}") from error
 
+    def _execute(self, sql: str, *values: object) -> list[Any]:
+        try:
+            return self._db.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path} is damaged, or cannot be written: {error}") from error
+
     def create(self) -> None:
         self._db.executescript(_SCHEMA)
 
@@ -88,17 +151,14 @@ class Index:
         self._db.close()
 
     def begin(self) -> None:
-        self._db.execute("BEGIN")
+        self._execute("BEGIN")
 
     def commit(self) -> None:
-        self._db.execute("COMMIT")
+        self._execute("COMMIT")
 
     def _one(self, where: str, *values: object) -> IndexEntry | None:
-        try:
-            row = self._db.execute(f"SELECT {_COLUMNS} FROM entry WHERE {where}", values).fetchone()  # noqa: S608 - our own words
-        except sqlite3.Error as error:
-            raise StoreError(f"{self.path} is damaged: {error}") from error
-        return None if row is None else _entry(row)
+        rows = self._execute(f"SELECT {_COLUMNS} FROM entry WHERE {where}", *values)  # noqa: S608 - our own words
+        return _entry(rows[0]) if rows else None
 
     def by_id(self, id: int) -> IndexEntry | None:
         return self._one("id = ?", id)
@@ -124,13 +184,12 @@ class Index:
 
     def children(self, parent: int, after: bytes = b"", most: int = -1) -> list[IndexEntry]:
         """Names above `after` in byte order."""
-        try:
-            rows = self._db.execute(
-                f"SELECT {_COLUMNS} FROM entry WHERE parent = ? AND name > ? ORDER BY name LIMIT ?",  # noqa: S608 - our own words
-                (parent, after, most),
-            ).fetchall()
-        except sqlite3.Error as error:
-            raise StoreError(f"{self.path} is damaged: {error}") from error
+        rows = self._execute(
+            f"SELECT {_COLUMNS} FROM entry WHERE parent = ? AND name > ? ORDER BY name LIMIT ?",  # noqa: S608 - our own words
+            parent,
+            after,
+            most,
+        )
         return [_entry(row) for row in rows]
 
     def files(self, base: int = ROOT_ID, path: bytes = b"") -> Iterator[tuple[bytes, IndexEntry]]:
@@ -143,52 +202,62 @@ class Index:
                 yield from self.files(entry.id, below)
 
     def put_directory(self, parent: int, name: bytes) -> int:
+        """The id of a directory, made where there is none; a file of that name gives way."""
         found = self.child(parent, name)
         if found is not None:
-            if found.is_file:
-                self.remove(found.id)
-            else:
+            if not found.is_file:
                 return found.id
-        return self._insert(parent, name)
-
-    def _insert(self, parent: int, name: bytes) -> int:
-        cursor = self._db.execute("INSERT INTO entry (parent, name) VALUES (?, ?)", (parent, name))
-        if cursor.lastrowid is None:
-            raise StoreError(f"{self.path} gave no id for a new entry")
-        return cursor.lastrowid
-
-    def put_file(
-        self, parent: int, name: bytes, record: bytes, seen: Seen, executable: bool, tree: bytes | None
-    ) -> None:
-        found = self.child(parent, name)
-        if found is not None and not found.is_file:
             self.remove(found.id)
-            found = None
-        id = self._insert(parent, name) if found is None else found.id
-        self._db.execute(
-            "UPDATE entry SET record = ?, size = ?, mtime = ?, ctime = ?, inode = ?, executable = ?, tree = ?"
-            " WHERE id = ?",
-            (record, seen.size, seen.mtime, seen.ctime, seen.inode, executable, tree, id),
-        )
+        id: int = self._execute("INSERT INTO entry (parent, name) VALUES (?, ?) RETURNING id", parent, name)[0][0]
+        return id
+
+    def put_files(self, rows: Iterable[FileRow]) -> None:
+        """New files, or new records of those that there are. A directory of that name must be removed before."""
+        try:
+            self._db.executemany(_PUT, (_values(row) for row in rows))
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path} cannot be written: {error}") from error
 
     def touch(self, id: int, seen: Seen) -> None:
         """The same content, but another `stat`."""
-        self._db.execute(
+        self._execute(
             "UPDATE entry SET mtime = ?, ctime = ?, inode = ? WHERE id = ?",
-            (seen.mtime, seen.ctime, seen.inode, id),
+            *(seen.mtime, seen.ctime, seen.inode, id),
         )
 
-    def remove(self, id: int) -> None:
-        """An entry and all below it."""
-        for child in self.children(id):
-            self.remove(child.id)
-        self._db.execute("DELETE FROM entry WHERE id = ?", (id,))
+    def remove(self, id: int) -> int:
+        """An entry and all below it; returns how many files that were."""
+        files: int = self._execute(f"{_BELOW} SELECT count(record) FROM entry WHERE id IN below", id)[0][0]  # noqa: S608 - our own words
+        self._execute(f"{_BELOW} DELETE FROM entry WHERE id IN below", id)  # noqa: S608 - our own words
+        return files
+
+    def known(self, parent: int) -> dict[bytes, Known]:
+        """What is in a directory, by name, as far as signing it again needs."""
+        rows = self._execute(
+            "SELECT name, id, record IS NOT NULL, size, mtime, ctime, inode, executable, hash, unit_log2, terms"
+            " FROM entry WHERE parent = ? AND id != parent",
+            parent,
+        )
+        return {
+            name: Known(id, Seen(*rest[:4]), bool(rest[4]), rest[5], rest[6], rest[7]) if is_file else Known(id)
+            for name, id, is_file, *rest in rows
+        }
+
+    def kept_name(self, id: int) -> str | None:
+        """The name of the tree file of an entry."""
+        name: str | None = self._execute("SELECT kept FROM entry WHERE id = ?", id)[0][0]
+        return name
+
+    def kept_trees(self) -> set[str]:
+        """The names of the tree files that entries need."""
+        rows = self._execute("SELECT DISTINCT kept FROM entry WHERE kept IS NOT NULL")
+        return {row[0] for row in rows}
 
     def put_certificate(self, digest: bytes, der: bytes) -> None:
-        self._db.execute("INSERT OR REPLACE INTO certificate VALUES (?, ?)", (digest, der))
+        self._execute("INSERT OR REPLACE INTO certificate VALUES (?, ?)", digest, der)
 
     def certificates(self) -> list[bytes]:
-        return [row[0] for row in self._db.execute("SELECT der FROM certificate ORDER BY digest")]
+        return [row[0] for row in self._execute("SELECT der FROM certificate ORDER BY digest")]
 
 
 def open_index(root: Path) -> tuple[Head, Index]:

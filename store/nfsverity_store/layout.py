@@ -7,7 +7,8 @@
     trees/…        kept trees of large files, named by their root
     lock           held by the publisher while it works
 
-A publication writes new files and then renames `head`, so a reader sees the old or the new, whole.
+A publication writes new files and then renames `head`, so a reader sees the old or the new, whole. The files
+of the publication before it stay for those who read it; what no head of the two names is removed by the next run.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from nfsverity_proto.path import check_name
 
 DIRECTORY = ".nfsverity"
 DIRECTORY_BYTES = DIRECTORY.encode()
+TREES = "trees"
 FORMAT = 1
 HEAD_MAX = 4096
 
@@ -53,6 +55,11 @@ class Head:
             "index": self.index,
         }
         return json.dumps(value).encode() + b"\n"
+
+
+def tree_path(root: Path, hash: str, unit_log2: int, value: bytes) -> Path:
+    """Where the kept tree of a large file is. Its name tells the content, so versions never share one."""
+    return root / DIRECTORY / TREES / f"{hash}-{unit_log2}-{value.hex()}"
 
 
 def head_path(root: Path) -> Path:

@@ -1,0 +1,134 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Hashing one large file in several processes.
+
+Threads would not do: what they share of the interpreter costs as much as a unit. Worker k of n hashes the
+pieces k, k + n, k + 2n … and writes their leaves to a pipe, which lets it be a piece or two ahead of the reader
+and no more. A worker whose reader is gone, even killed, ends at its next piece.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from nfsverity_proto.hashes import Hash, hash_by_number
+from nfsverity_proto.tree import Shape, zero_node
+from nfsverity_store.content import open_below
+from nfsverity_store.hashing import RUN_LOG2, Progress, Run, leaves, next_data, run_units
+from nfsverity_store.index import Seen
+
+PARALLEL_MIN = 2**26
+"""Bytes from which on a file is hashed by several processes."""
+PIECE_BYTES_LOG2 = 26
+"""A piece is a run, or 64 MiB of one with large units."""
+
+
+class Changed(OSError):
+    """The file changed while it was being hashed."""
+
+    def __init__(self) -> None:
+        super().__init__("it changed while it was being signed")
+
+
+def runs(
+    root: Path, names: Sequence[bytes], seen: Seen, shape: Shape, hash: Hash, jobs: int, progress: Progress
+) -> Generator[Run, None, None]:
+    """All runs of a file, in order. Raises `OSError`, `Changed` among them."""
+    context: Any = multiprocessing.get_context(_start_method())
+    forks = context.get_start_method() == "fork"
+    workers: list[BaseProcess] = []
+    pipes: list[Connection] = []
+    try:
+        for worker in range(jobs):
+            ours, theirs = context.Pipe(duplex=False)
+            pipes.append(ours)
+            inherited = tuple(pipes) if forks else ()
+            arguments = (theirs, inherited, root, tuple(names), seen, shape, hash.number, worker, jobs)
+            process = context.Process(target=_work, args=arguments, daemon=True)
+            process.start()
+            workers.append(process)
+            theirs.close()
+        yield from _assembled(shape, hash, _pieces(pipes, shape, progress))
+    finally:
+        for pipe in pipes:
+            pipe.close()
+        for process in workers:
+            process.terminate()
+            process.join()
+
+
+def _start_method() -> str:
+    """A fork takes 10 ms, a new interpreter 100; but with threads about, a fork may copy a lock that is held."""
+    return "fork" if sys.platform == "linux" and threading.active_count() == 1 else "spawn"
+
+
+def _piece_log2(shape: Shape) -> int:
+    """A piece is this many units, as a power of two."""
+    return min(RUN_LOG2, PIECE_BYTES_LOG2 - shape.unit_log2)
+
+
+def _piece(shape: Shape, index: int) -> tuple[int, int]:
+    """The units [first, end) of a piece."""
+    log2 = _piece_log2(shape)
+    return index << log2, min((index + 1) << log2, shape.units)
+
+
+def _work(
+    pipe: Connection, inherited: Sequence[Connection], root: Path, names: Sequence[bytes], seen: Seen, shape: Shape,
+    number: int, first: int, step: int,
+) -> None:  # fmt: skip
+    """A worker: sends the leaves of each of its pieces (None: it is a hole), or the error that ended it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who started it stops it
+    for other in inherited:  # so that a pipe ends with its reader
+        other.close()
+    hash = hash_by_number(number)
+    try:
+        try:
+            fd = open_below(root, names)
+            if Seen.of(os.fstat(fd)) != seen:
+                raise Changed
+            for index in range(first, shape.width(_piece_log2(shape)), step):
+                units = _piece(shape, index)
+                start, stop = shape.unit_span(*units)
+                whole = stop - start == shape.unit_size << _piece_log2(shape)
+                hole = whole and next_data(fd, start, stop) >= stop
+                pipe.send(None if hole else leaves(fd, shape, hash, *units))
+        except OSError as error:
+            pipe.send(error)
+    except (BrokenPipeError, ConnectionResetError):
+        return
+
+
+def _pieces(pipes: Sequence[Connection], shape: Shape, progress: Progress) -> Iterator[list[bytes] | None]:
+    for index in range(shape.width(_piece_log2(shape))):
+        try:
+            piece = pipes[index % len(pipes)].recv()
+        except EOFError:
+            raise OSError("a process that hashed it ended early") from None
+        if isinstance(piece, OSError):
+            raise piece
+        start, stop = shape.unit_span(*_piece(shape, index))
+        progress(stop - start)
+        yield piece
+
+
+def _assembled(shape: Shape, hash: Hash, pieces: Iterator[list[bytes] | None]) -> Iterator[Run]:
+    """Runs from their pieces."""
+    log2 = _piece_log2(shape)
+    for index in range(shape.width(RUN_LOG2)):
+        first, end = run_units(shape, index)
+        parts = [next(pieces) for _ in range(first, end, 1 << log2)]
+        if end - first == 1 << RUN_LOG2 and all(part is None for part in parts):
+            yield None
+            continue
+        zero = zero_node(hash, shape.unit_log2, 0)
+        yield [leaf for part in parts for leaf in (part or [zero] * (1 << log2))]

@@ -1,0 +1,48 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""What this user believes in this run: the trust store, --trust, --volume, and bindings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nfsverity_client.trust_store import Bindings, TrustStore, certificate_file
+from nfsverity_proto.trust import TrustEntry, expected_volumes
+
+from .failure import say
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    trust: tuple[TrustEntry, ...]
+    volume: bytes | None
+    bindings: Bindings
+
+    @property
+    def volumes(self) -> frozenset[bytes] | None:
+        """What --volume says."""
+        return None if self.volume is None else frozenset({self.volume})
+
+    def expected(self, url: str, server: str) -> frozenset[bytes] | None:
+        """The volumes that will do for a file, without making a binding."""
+        volumes = self.volumes or expected_volumes(self.trust, url)
+        if volumes is not None:
+            return volumes
+        bound = self.bindings.get(server)
+        return None if bound is None else frozenset({bound})
+
+
+def load(trust_files: Sequence[str], volume: bytes | None) -> Belief:
+    """Raises `TrustStoreError`, `BadCertificate`, `OSError`."""
+    pins = [TrustEntry(certificate_file(Path(file))) for file in trust_files]
+    return Belief((*TrustStore().entries(), *pins), volume, Bindings())
+
+
+def announce(server: str, volume: bytes) -> None:
+    """A binding was made."""
+    say(
+        f"nfsverity: {server} is used for the first time: from now on volume {volume.hex()} is expected there"
+        " (`nfsverity trust list` shows it, `nfsverity trust remove` forgets it)"
+    )

@@ -1,0 +1,150 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""What became of each file that was to be verified, and how that is reported: `verify` and `get`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .failure import Exit, classified, error_fields, error_text, say, status_of
+from .output import count_text, identity_fields, name_fields, shown
+
+if TYPE_CHECKING:
+    from nfsverity_proto.verification import Verified
+
+RANGES_SHOWN = 20
+"""Bad ranges of one file that people are told; JSON has all."""
+
+FILE_FIELDS = {
+    "file": "its URL",
+    "path": "in the tree",
+    "path_base64": "only where the path is not UTF-8",
+    "verdict": "verified; else the verdict, or null where it could not be judged",
+    "volume, label, generation": "of the record, if that verifies; else null",
+    "label_base64": "only where the label is not UTF-8",
+    "signers": "of the record: subject, fingerprint and scheme of each",
+    "size": "as signed (decimal string), or null",
+    "ranges": "bad bytes: offset and length (decimal strings), and expected and found, hashes of the first unit",
+    "error": "why it did not verify (as below), or null",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Bytes that are not what was signed; the hashes are those of the first unit, where there are any."""
+
+    offset: int
+    length: int
+    expected: str | None
+    found: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One file."""
+
+    url: str
+    path: bytes
+    verified: Verified | None
+    """The record, where that verifies."""
+    error: Exception | None = None
+    ranges: Sequence[Range] = ()
+    more: int = 0
+    """Ranges beside the one that `error` is about."""
+
+
+@dataclass(slots=True)
+class Checks:
+    """All files of one command."""
+
+    files: list[Checked] = field(default_factory=list)
+    advised: set[str] = field(default_factory=set)
+    """Advice that was given already."""
+
+    def add(self, checked: Checked) -> None:
+        """Take it in; and where it is bad, say so at once."""
+        self.files.append(checked)
+        if checked.error is not None:
+            self._tell(checked, checked.error)
+
+    def _tell(self, checked: Checked, error: Exception) -> None:
+        text = error_text(error)
+        advice = classified(error)[2]
+        if advice in self.advised:  # once is enough
+            text = text.removesuffix(f"\n  what to do: {advice}")
+        self.advised.add(advice)
+        say(text)
+        if len(checked.ranges) > 1:
+            for place in checked.ranges[:RANGES_SHOWN]:
+                hashes = "" if place.expected is None else f" (expected {place.expected}, found {place.found})"
+                say(f"  bytes {place.offset} to {place.offset + place.length - 1}{hashes}")
+            if len(checked.ranges) > RANGES_SHOWN:
+                say(f"  and {len(checked.ranges) - RANGES_SHOWN} more ranges (--json has all)")
+
+    @property
+    def bad(self) -> list[Checked]:
+        return [checked for checked in self.files if checked.error is not None]
+
+    @property
+    def status(self) -> Exit:
+        """What did not verify weighs more than what could not be judged."""
+        statuses = {status_of(checked.error) for checked in self.files if checked.error is not None}
+        return Exit.NOT_VERIFIED if Exit.NOT_VERIFIED in statuses else max(statuses, default=Exit.OK)
+
+    @property
+    def good_bytes(self) -> int:
+        return sum(_size(checked) or 0 for checked in self.files if checked.error is None)
+
+    def fields(self) -> dict[str, Any]:
+        return {
+            "files": [_file_fields(checked) for checked in self.files],
+            "verified": len(self.files) - len(self.bad),
+            "failed": len(self.bad),
+            "bytes": str(self.good_bytes),
+        }
+
+    def summary(self) -> str:
+        """What was verified, and whose it is."""
+        good = len(self.files) - len(self.bad)
+        lines = [f"{count_text(good, 'file')} verified, {count_text(self.good_bytes, 'byte')}"]
+        if self.bad:
+            lines[0] += f"; {count_text(len(self.bad), 'file')} not"
+        identities: dict[tuple[bytes, bytes, str], list[int]] = {}
+        for checked in self.files:
+            if checked.verified is not None:
+                file = checked.verified.file
+                signers = " and ".join(f'"{signer.certificate.subject}"' for signer in checked.verified.signers)
+                identities.setdefault((file.volume, file.label, signers), []).append(file.when.generation)
+        for (volume, label, signers), generations in identities.items():
+            first, last = min(generations), max(generations)
+            generation = f"generation {first}" if first == last else f"generations {first} to {last}"
+            lines.append(f'volume {volume.hex()} "{shown(label)}", {generation}, signed by {signers}')
+        return "\n".join(lines)
+
+
+def _size(checked: Checked) -> int | None:
+    return None if checked.verified is None else checked.verified.content.tree.size
+
+
+def _file_fields(checked: Checked) -> dict[str, Any]:
+    verified, size = checked.verified, _size(checked)
+    nothing: dict[str, Any] = {"volume": None, "label": None, "generation": None, "signers": []}
+    return {
+        "file": checked.url,
+        **name_fields("path", checked.path),
+        "verdict": "verified" if checked.error is None else getattr(checked.error, "verdict", None),
+        **(nothing if verified is None else identity_fields(verified)),
+        "size": None if size is None else str(size),
+        "ranges": [
+            {
+                "offset": str(place.offset),
+                "length": str(place.length),
+                "expected": place.expected,
+                "found": place.found,
+            }
+            for place in checked.ranges
+        ],
+        "error": None if checked.error is None else error_fields(checked.error),
+    }

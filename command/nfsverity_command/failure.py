@@ -1,0 +1,212 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""From an error to an exit status, and to what a person or a program is told. `TABLE` is the one place that says.
+
+Classes are named, not imported, so that a command that ends well pays for none of them. The entry of the
+most derived class that has one is taken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from enum import IntEnum
+from typing import Any
+
+import click
+
+from .output import file_fields, printable, write_json
+
+DEBUG_VARIABLE = "NFSVERITY_DEBUG"
+
+
+class Exit(IntEnum):
+    """Exit statuses; `--help` explains them."""
+
+    OK = 0
+    NOT_VERIFIED = 1
+    USAGE = 2
+    PEER = 3
+    LOCAL = 4
+    INTERNAL = 70
+    INTERRUPTED = 130
+    BROKEN_PIPE = 141
+
+
+TABLE: dict[str, tuple[Exit, str, str]] = {
+    "nfsverity_proto.errors.VerificationError": (Exit.NOT_VERIFIED, "verification", ""),
+    "nfsverity_proto.errors.PeerError": (
+        Exit.PEER, "peer", "check that the address is that of a server of this protocol"),
+    "nfsverity_proto.errors.Unreachable": (
+        Exit.PEER, "peer", "check the address, and that the server is running and can be reached"),
+    "nfsverity_proto.errors.TimedOut": (Exit.PEER, "peer", "try again later, or allow more time with --timeout"),
+    "nfsverity_proto.errors.StatusError": (
+        Exit.PEER, "status", "`nfsverity ls` shows what the server has; it may also be busy or at fault"),
+    "nfsverity_client.presentation.TooLarge": (Exit.LOCAL, "local", "choose another --presentation"),
+    "nfsverity_client.trust_store.TrustStoreError": (
+        Exit.LOCAL, "local", "`nfsverity trust list` shows what is in the trust store"),
+    "nfsverity_store.layout.StoreError": (Exit.LOCAL, "local", ""),
+    "nfsverity_publisher.publication.PublicationError": (Exit.LOCAL, "local", ""),
+    "nfsverity_command.failure.LocalProblem": (Exit.LOCAL, "local", ""),
+    "builtins.OSError": (Exit.LOCAL, "local", ""),
+    "builtins.MemoryError": (Exit.LOCAL, "local", "the machine has not enough memory"),
+    "builtins.TimeoutError": (Exit.PEER, "peer", "try again later, or allow more time with --timeout"),
+    "builtins.ConnectionError": (Exit.PEER, "peer", "try again later"),
+    "builtins.BrokenPipeError": (Exit.BROKEN_PIPE, "local", ""),
+    "click.exceptions.ClickException": (Exit.USAGE, "usage", ""),
+    "click.exceptions.Abort": (Exit.INTERRUPTED, "interrupted", ""),
+    "builtins.KeyboardInterrupt": (Exit.INTERRUPTED, "interrupted", ""),
+    "builtins.BaseException": (
+        Exit.INTERNAL, "internal",
+        "this is a mistake in nfsverity: report it, with the version and what --debug prints"),
+}  # fmt: skip
+
+
+class LocalProblem(Exception):
+    """Something on this machine is not as it has to be for what was asked."""
+
+
+def unwrapped(error: BaseException) -> BaseException:
+    """The first of a group of errors, which is one of tasks that failed together."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def classified(error: BaseException) -> tuple[Exit, str, str]:
+    """Exit status, kind and advice."""
+    for cls in type(error).__mro__:
+        found = TABLE.get(f"{cls.__module__}.{cls.__qualname__}")
+        if found is not None:
+            advice = getattr(error, "advice", "") or found[2]
+            return found[0], found[1], advice
+    return TABLE["builtins.BaseException"]
+
+
+def status_of(error: BaseException) -> Exit:
+    return classified(unwrapped(error))[0]
+
+
+@contextlib.contextmanager
+def about(file: str) -> Iterator[None]:
+    """Errors raised inside name the file, where they do not yet."""
+    try:
+        yield
+    except Exception as error:
+        if not hasattr(error, "__notes__"):
+            error.add_note(file)
+        raise
+
+
+def _file_of(error: BaseException) -> str | None:
+    where = getattr(error, "where", None)
+    if where is None and isinstance(error, OSError) and isinstance(error.filename, str | bytes):
+        where = os.fsdecode(error.filename)
+    if where is None:
+        where = next(iter(getattr(error, "__notes__", ())), None)
+    return where
+
+
+def _message_of(error: BaseException, kind: str) -> str:
+    """What happened, without the file."""
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if kind == "interrupted":
+        return "interrupted"
+    if kind == "internal":
+        return f"{type(error).__name__}: {error}"
+    return str(getattr(error, "message", error))
+
+
+def error_fields(error: BaseException) -> dict[str, Any]:
+    """An error as `--json` has it. Every key is always there; null where it says nothing."""
+    status, kind, advice = classified(error)
+    offset, length = getattr(error, "offset", None), getattr(error, "length", None)
+    return {
+        "kind": kind,
+        "verdict": getattr(error, "verdict", None),
+        **file_fields(_file_of(error)),
+        "message": _message_of(error, kind),
+        "expected": getattr(error, "expected", None),
+        "found": getattr(error, "found", None),
+        "offset": None if offset is None else str(offset),
+        "length": None if length is None else str(length),
+        "advice": advice or None,
+        "status": int(status),
+    }
+
+
+ERROR_FIELDS = {
+    "kind": "verification, peer, status, usage, local, internal or interrupted",
+    "verdict": "the verdict's name in the draft, where something did not verify",
+    "file": "its URL or path, percent-encoded where it must be",
+    "file_base64": "the path's bytes, only where they are not UTF-8",
+    "message": "for people",
+    "expected, found": "hashes in hexadecimal, or short texts",
+    "offset, length": "bytes that are bad, where that can be told (decimal strings)",
+    "advice": "what to do",
+    "status": "the exit status that this error alone gives",
+}
+"""What `error_fields` has, for `--help`."""
+
+
+def error_text(error: BaseException) -> str:
+    """An error for people: the file, what happened, what to do."""
+    status, kind, advice = classified(error)
+    if kind == "verification":
+        text = str(error)
+    else:
+        file = _file_of(error)
+        text = _message_of(error, kind)
+        if file is not None and file not in text:
+            text = f"{file}: {text}"
+    if status is Exit.INTERNAL:
+        text = f"internal error: {text}"
+    return printable(f"nfsverity: {text}" + (f"\n  what to do: {advice}" if advice else ""))
+
+
+def say(text: str) -> None:
+    """A line for people, on standard error."""
+    click.echo(printable(text), err=True)
+
+
+def tell(error: BaseException) -> None:
+    """An error for people, on standard error."""
+    click.echo(error_text(error), err=True)
+
+
+def debugging(arguments: Sequence[str]) -> bool:
+    return "--debug" in _options(arguments) or bool(os.environ.get(DEBUG_VARIABLE))
+
+
+def _options(arguments: Sequence[str]) -> Sequence[str]:
+    """The arguments before `--`: an error may come before any option is parsed."""
+    return arguments[: arguments.index("--")] if "--" in arguments else arguments
+
+
+def report(error: BaseException, arguments: Sequence[str]) -> Exit:
+    """Say what went wrong, wherever it is to be said; the exit status."""
+    error = unwrapped(error)
+    status = status_of(error)
+    if status is Exit.BROKEN_PIPE:
+        return status
+    if debugging(arguments):
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, click.UsageError):
+        error.show()
+    elif status is Exit.INTERRUPTED:
+        say("nfsverity: interrupted")
+    else:
+        tell(error)
+    if "--json" in _options(arguments):
+        command = next((word for word in arguments if not word.startswith("-")), None)
+        # `cat` has its data on standard output
+        file = sys.stderr if command == "cat" else sys.stdout
+        write_json({"command": command, "status": int(status), "error": error_fields(error)}, file)
+    return status

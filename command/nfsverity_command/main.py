@@ -1,0 +1,77 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The entry point of `nfsverity`, and the one boundary at which every error ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+DISTRIBUTION = "nfs-verity"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit status. Nothing is printed twice, and nothing passes as success by accident."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    _occupy_descriptors()
+    if given == ["--version"]:  # what is asked most often by programs waits for nothing else
+        from importlib.metadata import version
+
+        print("nfsverity", version(DISTRIBUTION))
+        return 0
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # `nohup` has SIGHUP ignored
+            signal.signal(number, _end)
+    try:
+        from .cli import cli
+
+        status = cli.main(given, prog_name="nfsverity", standalone_mode=False)
+        _flush()
+        return status if isinstance(status, int) else 0
+    except SystemExit:
+        raise
+    except BaseException as error:  # noqa: BLE001 - the boundary: each has its status and its text
+        return _failed(error, given)
+
+
+def _failed(error: BaseException, given: Sequence[str]) -> int:
+    from . import failure
+
+    try:
+        status = failure.report(error, given)
+        _flush()
+    except OSError:  # neither can it be told
+        status = failure.status_of(error)
+    if status is failure.Exit.BROKEN_PIPE:
+        _abandon_output()
+    return status
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    """End as by the signal, but removing what is half done on the way."""
+    raise SystemExit(128 + number)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+
+
+def _abandon_output() -> None:
+    """Nobody reads it any more: what is still buffered must not be an error of the interpreter's end."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
+
+
+def _occupy_descriptors() -> None:
+    """A standard stream that is closed must not become the next file or socket that is opened."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)

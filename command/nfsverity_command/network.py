@@ -1,0 +1,115 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the commands for served files share: a session under this user's trust, and what they do with it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+
+from nfsverity_client.presentation import Presentation
+from nfsverity_client.reader import open_file
+from nfsverity_client.session import Session, Settings
+from nfsverity_proto import messages as m
+from nfsverity_proto.errors import Mismatch, NfsVerityError, StatusError, Unsigned, VerificationError
+from nfsverity_proto.record import Fingerprint, decode_record
+from nfsverity_proto.url import Url
+from nfsverity_proto.verification import Expected, signers_to_fetch
+
+from .belief import Belief, announce
+from .checked import Checked, Range
+from .failure import about
+from .progress import Meter
+from .record_report import RecordReport, judge
+
+FILES_AT_ONCE = 16
+"""Files that are opened at the same time."""
+
+
+def session_for(
+    url: Url, believed: Belief, timeout: float, wait: float = 0.0, presentation: str = Presentation.INLINE
+) -> Session:
+    settings = Settings(
+        trust=believed.trust,
+        volume=believed.volume,
+        presentation=Presentation(presentation),
+        wait=wait,
+        timeout=timeout,
+    )
+    return Session(url, settings, believed.bindings, announce)
+
+
+async def files_below(session: Session, path: bytes) -> list[tuple[bytes, int]]:
+    """Every file at a path and below it, and its size, by the server's word. Raises `StatusError`, `PeerError`."""
+    with about(session.url_of(path)):
+        found = await session.resolve(path)
+        if found.attributes.type is m.FileType.FILE:
+            return [(path, found.attributes.size)]
+        return [(below, entry.attributes.size) async for below, entry in session.walk(path)]
+
+
+async def check(session: Session, path: bytes, meter: Meter) -> Checked:
+    """All of one file, verified; everything that is wrong with it. Nothing is waited for with `wait` 0."""
+    url = session.url_of(path)
+    try:
+        with about(url):
+            reader = await open_file(session, path, tolerant=True)
+            ranges = _merged([fault async for fault in reader.faults()])
+    except NfsVerityError as error:
+        return Checked(url, path, None, error)
+    meter.add(reader.size)
+    if not ranges:
+        return Checked(url, path, reader.verified)
+    first, *more = ranges
+    return Checked(url, path, reader.verified, first[1], [place for place, _ in ranges if place is not None], len(more))
+
+
+def _merged(faults: Sequence[Mismatch]) -> list[tuple[Range | None, Mismatch]]:
+    """Neighbouring bad units as one range, which has the hashes of its first unit."""
+    merged: list[tuple[Range | None, Mismatch]] = []
+    for fault in faults:
+        if fault.offset is None or fault.length is None:
+            merged.append((None, fault))
+            continue
+        last = merged[-1][0] if merged else None
+        if last is not None and last.offset + last.length == fault.offset:
+            last = Range(last.offset, last.length + fault.length, last.expected, last.found)
+            merged[-1] = last, merged[-1][1]
+        else:
+            merged.append((Range(fault.offset, fault.length, fault.expected, fault.found), fault))
+    return merged
+
+
+def record_of(url: Url, believed: Belief, timeout: float) -> RecordReport:
+    """What the server has as the record of a file, judged. Raises `Unsigned`, `StatusError`, `PeerError`."""
+    with about(str(url)):
+        return asyncio.run(_record_of(url, believed, timeout))
+
+
+async def _record_of(url: Url, believed: Belief, timeout: float) -> RecordReport:
+    async with session_for(url, believed, timeout) as session:
+        handle = (await session.resolve(url.path)).object
+        try:
+            data = (await session.call(m.RECORD, m.RecordArgs(handle, b"", 0))).record
+        except StatusError as error:
+            if error.status is m.Status.UNSIGNED:
+                raise Unsigned("the server has no record for it", where=str(url)) from error
+            raise
+        expected = Expected(url.path, believed.expected(str(url), url.server), str(url))
+        try:
+            certificates = await _certificates(session, data, believed)
+            return judge(data, expected, believed.trust, certificates, int(time.time()))
+        except VerificationError as error:
+            error.where = str(url)
+            raise
+
+
+async def _certificates(session: Session, data: bytes, believed: Belief) -> dict[Fingerprint, Sequence[bytes]]:
+    """What the server has as the certificates of a record's signers, the pinned ones left out."""
+    found: dict[Fingerprint, Sequence[bytes]] = {}
+    for signer in signers_to_fetch(decode_record(data), believed.trust):
+        with contextlib.suppress(StatusError):
+            found[signer] = (await session.call(m.CERTIFICATE, m.CertificateArgs(signer))).certificates
+    return found

@@ -1,0 +1,210 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""All that a record says, and what this user's trust makes of each part of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nfsverity_proto.errors import VerificationError
+from nfsverity_proto.hashes import hash_by_number
+from nfsverity_proto.record import MEMBERSHIP, SIGNATURE, Attestation, Record, decode_record, signature_of
+from nfsverity_proto.statement import NO_END, File, Kind, Statement, Tag, decode_statement, tag_of
+from nfsverity_proto.trust import TrustEntry
+from nfsverity_proto.verification import (
+    ALL_ALGORITHMS,
+    Certificates,
+    Expected,
+    Signer,
+    check_attestations,
+    verify_record,
+)
+
+from .failure import error_fields
+from .output import count_text, name_fields, printable, scheme_name, seconds_text, shown, time_text
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One attestation: the signer that verified, or why none did."""
+
+    attestation: Attestation
+    signer: Signer | None
+    error: VerificationError | None
+    subject: str | None
+    """Of the certificate that has the fingerprint, believed or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordReport:
+    url: str
+    data: bytes
+    statement: Statement
+    tag: Tag | None
+    """None where the hash is not known here."""
+    judged: tuple[Judged, ...]
+    error: VerificationError | None
+    """Of the record as a whole."""
+
+    @property
+    def file(self) -> File:
+        claim = self.statement.claim
+        if not isinstance(claim, File):
+            raise ValueError("this statement is not about a file")
+        return claim
+
+
+def judge(
+    data: bytes, expected: Expected, trust: Sequence[TrustEntry], certificates: Certificates, now: int
+) -> RecordReport:
+    """Raises the `VerificationError` of steps 1 and 2: then there is nothing to show."""
+    record = decode_record(data)
+    statement = decode_statement(record.statement, Kind.FILE)
+    judged = tuple(
+        _judge(record, attestation, statement, expected, trust, certificates, now)
+        for attestation in record.attestations
+    )
+    error: VerificationError | None = None
+    try:
+        verify_record(data, expected, trust, certificates, now)
+    except VerificationError as problem:
+        error = problem
+        error.where = expected.url
+    tag = None
+    with contextlib.suppress(VerificationError):  # a hash that is not known, which `error` says
+        tag = tag_of(record.statement, statement.hash)
+    return RecordReport(expected.url or "", data, statement, tag, judged, error)
+
+
+def _judge(
+    record: Record,
+    attestation: Attestation,
+    statement: Statement,
+    expected: Expected,
+    trust: Sequence[TrustEntry],
+    certificates: Certificates,
+    now: int,
+) -> Judged:
+    alone = Record(record.statement, (attestation,))
+    try:
+        (signer,) = check_attestations(alone, statement, expected, trust, certificates, now, ALL_ALGORITHMS)
+    except VerificationError as error:
+        return Judged(attestation, None, error, _subject(attestation, trust, certificates))
+    return Judged(attestation, signer, None, signer.certificate.subject)
+
+
+def _subject(attestation: Attestation, trust: Sequence[TrustEntry], certificates: Certificates) -> str | None:
+    from nfsverity_proto.certificate import parse_certificate
+
+    if attestation.type != SIGNATURE:
+        return None
+    signer = signature_of(attestation).signer
+    with contextlib.suppress(VerificationError):  # a hash or a certificate that cannot be used names nobody
+        for der in (*(entry.anchor for entry in trust), *(der for chain in certificates.values() for der in chain)):
+            if hash_by_number(signer.hash).digest(der) == signer.digest:
+                return parse_certificate(der).subject
+    return None
+
+
+def report_fields(report: RecordReport) -> dict[str, Any]:
+    """A record as `--json` has it."""
+    file, statement = report.file, report.statement
+    tree, when = file.content.tree, file.when
+    return {
+        "file": report.url,
+        "record_size": len(report.data),
+        "volume": file.volume.hex(),
+        **name_fields("label", file.label),
+        **name_fields("path", file.path),
+        "generation": str(when.generation),
+        "issued": str(when.issued),
+        "not_after": None if when.not_after == NO_END else str(when.not_after),
+        "executable": file.executable,
+        "mtime": f"{file.content.mtime.seconds}.{file.content.mtime.nseconds:09}",
+        "size": str(tree.size),
+        "unit_size": 1 << tree.unit_log2,
+        "units": str(tree.shape.units),
+        "tree_type": tree.type,
+        "hash": _hash_name(statement.hash),
+        "root": tree.root.hex(),
+        "tag": None if report.tag is None else str(report.tag),
+        "extensions": [
+            {"number": extension.number, "critical": extension.critical, "value": extension.value.hex()}
+            for extension in statement.extensions
+        ],
+        "attestations": [_judged_fields(judged) for judged in report.judged],
+        "verified": report.error is None,
+        "error": None if report.error is None else error_fields(report.error),
+    }
+
+
+def _judged_fields(judged: Judged) -> dict[str, Any]:
+    attestation = judged.attestation
+    signature = signature_of(attestation) if attestation.type == SIGNATURE else None
+    return {
+        "type": {SIGNATURE: "signature", MEMBERSHIP: "membership"}.get(attestation.type, attestation.type),
+        "fingerprint": None if signature is None else str(signature.signer),
+        "fingerprint_hash": None if signature is None else _hash_name(signature.signer.hash),
+        "scheme": None if signature is None else scheme_name(signature.scheme),
+        "subject": judged.subject,
+        "verified": judged.error is None,
+        "error": None if judged.error is None else error_fields(judged.error),
+    }
+
+
+def report_text(report: RecordReport) -> str:
+    """A record for people."""
+    file, statement = report.file, report.statement
+    tree, when = file.content.tree, file.when
+    rows = [
+        ("file", report.url),
+        ("volume", f'{file.volume.hex()} "{shown(file.label)}"'),
+        ("path", shown(file.path)),
+        ("generation", str(when.generation)),
+        ("issued", seconds_text(when.issued)),
+        ("not after", "does not expire" if when.not_after == NO_END else seconds_text(when.not_after)),
+        ("executable", "yes" if file.executable else "no"),
+        ("mtime", time_text(file.content.mtime)),
+        ("size", f"{tree.size:,} bytes"),
+        ("unit size", f"{1 << tree.unit_log2:,} bytes ({count_text(tree.shape.units, 'unit')})"),
+        ("hash", f"{_hash_name(statement.hash)}, tree type {tree.type}"),
+        ("root", tree.root.hex()),
+        ("tag", "not known" if report.tag is None else str(report.tag)),
+    ]
+    for extension in statement.extensions:
+        kind = "critical" if extension.critical else "not critical"
+        rows.append(("extension", f"{extension.number} ({kind}): {extension.value.hex()}"))
+    for number, judged in enumerate(report.judged, 1):
+        rows += [(f"signer {number}" if not index else "", text) for index, text in enumerate(_judged_lines(judged))]
+    rows.append(("record", f"{len(report.data):,} bytes; {_verdict(report.error)}"))
+    return printable("\n".join(f"{name:<11} {text}".rstrip() for name, text in rows))
+
+
+def _judged_lines(judged: Judged) -> list[str]:
+    attestation = judged.attestation
+    if attestation.type != SIGNATURE:
+        return [f"attestation of type {attestation.type}", _verdict(judged.error)]
+    signature = signature_of(attestation)
+    name = "not known" if judged.subject is None else f'"{judged.subject}"'
+    return [
+        f"{name}, scheme {scheme_name(signature.scheme)}",
+        f"fingerprint {signature.signer} ({_hash_name(signature.signer.hash)})",
+        _verdict(judged.error),
+    ]
+
+
+def _verdict(error: VerificationError | None) -> str:
+    if error is None:
+        return "verified"
+    detail = f" (expected {error.expected}, found {error.found})" if error.expected is not None else ""
+    return f"{error.verdict}: {error.message}{detail}"
+
+
+def _hash_name(number: int) -> str:
+    try:
+        return hash_by_number(number).name
+    except VerificationError:
+        return str(number)

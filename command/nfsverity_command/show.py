@@ -1,0 +1,111 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""`nfsverity show`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .failure import Exit, tell
+from .frame import Command, timeout_option, trust_options
+from .output import write_json
+from .parameters import TARGET
+
+if TYPE_CHECKING:
+    from nfsverity_proto.url import Url
+
+    from .belief import Belief
+    from .record_report import RecordReport
+
+
+FIELDS = {
+    "command, status": '"show", and the exit status',
+    "file": "its URL",
+    "volume, label, path": "the identity that was signed",
+    "label_base64, path_base64": "only where they are not UTF-8",
+    "generation, issued, not_after": "decimal strings; times in Unix seconds; not_after null: does not expire",
+    "executable": "true or false",
+    "mtime": "of the version, as the publisher claims: seconds.nanoseconds",
+    "size": "of the content in bytes, a decimal string",
+    "unit_size": "bytes",
+    "units": "of the content, a decimal string",
+    "tree_type": "number of the tree's type",
+    "hash": "name of the hash algorithm, or its number",
+    "root, tag": "hexadecimal",
+    "record_size": "bytes",
+    "extensions": "one object for each, with:",
+    "extensions.number, critical, value": "the value in hexadecimal",
+    "attestations": "one object for each, with:",
+    "attestations.type": "signature, membership, or a number",
+    "attestations.fingerprint, fingerprint_hash, scheme": "of a signature; else null",
+    "attestations.subject": "of the signer's certificate; null where that is not known",
+    "attestations.verified": "whether it verifies, by what this user believes",
+    "attestations.error": "why not (as below), or null",
+    "verified": "whether the record as a whole does",
+    "error": "why not (as below), or null",
+}
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        ("The record of a served file", "nfsverity show nfsv://host:12049/bin/tool"),
+        ("Of a file in a signed tree on this machine", "nfsverity show /srv/data/bin/tool"),
+        ("As if a signer were believed", "nfsverity show --trust me.crt nfsv://host:12049/bin/tool"),
+    ],
+    statuses={0: "the record verifies", 1: "it does not; it is shown all the same, where it can be decoded"},
+    fields=FIELDS,
+)
+@click.argument("target", type=TARGET, metavar="URL|FILE")
+@trust_options
+@timeout_option
+def command(
+    target: Url | Path, trust_files: tuple[str, ...], volume: bytes | None, timeout: float, as_json: bool
+) -> Exit:
+    """Show what the record of a file says, and what your trust makes of each signature.
+
+    The content is not read: that is `nfsverity verify`. No binding is made.
+    """
+    from . import belief
+    from .record_report import report_fields, report_text
+
+    believed = belief.load(trust_files, volume)
+    if isinstance(target, Path):
+        report = _local(target, believed)
+    else:
+        from .network import record_of
+
+        report = record_of(target, believed, timeout)
+    status = Exit.OK if report.error is None else Exit.NOT_VERIFIED
+    if as_json:
+        write_json({"command": "show", "status": int(status), **report_fields(report)})
+    else:
+        click.echo(report_text(report))
+    if report.error is not None:
+        tell(report.error)
+    return status
+
+
+def _local(path: Path, believed: Belief) -> RecordReport:
+    import os
+    import time
+
+    from nfsverity._local import LocalTree, file_url, locate
+    from nfsverity_proto.errors import Unsigned
+    from nfsverity_proto.verification import Expected
+
+    from .record_report import judge
+
+    root, below = locate(path)
+    if not below or path.is_dir():
+        raise IsADirectoryError(21, "it is a directory, and only files have records", str(path))
+    tree = LocalTree(root, believed.trust, believed.volumes)
+    entry = tree.index.by_path(below)
+    url = tree.url_of(below)
+    if entry is None or entry.record is None:
+        raise Unsigned("there is no record for it in the published tree", where=url)
+    expected = Expected(below, believed.expected(url, file_url(os.fsencode(root))), url)
+    return judge(entry.record, expected, believed.trust, tree.certificates(entry.record), int(time.time()))

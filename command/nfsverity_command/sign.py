@@ -1,0 +1,204 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""`nfsverity sign`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .failure import Exit, LocalProblem, error_fields, say, status_of, tell
+from .frame import Command
+from .output import count_text, name_fields, shown, write_json
+from .parameters import DAY, HASHES, UNIT_SIZE, VOLUME
+
+if TYPE_CHECKING:
+    from nfsverity_publisher.keys import SigningKey
+    from nfsverity_publisher.publication import Options, Report
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        ("Sign a tree; later again, for what has changed", "nfsverity sign --key me.key --cert me.crt /srv/data"),
+        (
+            "With two signers, one of them post-quantum",
+            "nfsverity sign --key a.key --cert a.crt --key b.key --cert b.crt /srv/data",
+        ),
+        (
+            "A file that is read in small pieces, for 90 days",
+            "nfsverity sign --key me.key --cert me.crt --unit-size 4K --days 90 table.db",
+        ),
+    ],
+    statuses={4: "a tree cannot be published, or a file in it cannot be signed (the others are)"},
+    fields={
+        "command, status": '"sign", and the exit status',
+        "trees": "one object for each published tree, with:",
+        "trees.root": "the folder that holds .nfsverity",
+        "trees.root_base64": "only where that is not UTF-8",
+        "trees.volume, label, generation": "of this publication (the generation as a decimal string)",
+        "trees.label_base64": "only where the label is not UTF-8",
+        "trees.signed, unchanged, removed": "numbers of files",
+        "trees.bytes_hashed": "decimal string",
+        "trees.skipped": "links and special files: path (or path_base64) and reason",
+        "trees.failed": "files without a new record: path (or path_base64) and reason",
+        "trees.error": "why the tree was not published, else null",
+    },
+)
+@click.argument("paths", type=click.Path(), nargs=-1, required=True, metavar="PATH...")
+@click.option("--key", "keys", type=click.Path(), multiple=True, required=True, help="Private key (PEM). Repeatable.")
+@click.option(
+    "--cert", "certificates", type=click.Path(), multiple=True, required=True, help="Its certificate, in same order."
+)
+@click.option(
+    "--unit-size",
+    type=UNIT_SIZE,
+    metavar="BYTES",
+    help="What is verified at once: a power of two, 4K to 16M.  [default: 64K, or as it was]",
+)
+@click.option("--hash", "hash_name", type=click.Choice(HASHES), default="sha256", show_default=True)
+@click.option("--volume-id", type=VOLUME, metavar="ID", help="Of the tree.  [default: random, then as it was]")
+@click.option("--rehash", is_flag=True, help="Read also what seems unchanged by size, times and inode.")
+@click.option("--jobs", type=click.IntRange(1, 256), metavar="N", help="Processes that hash.  [default: all CPUs]")
+@click.option("--days", type=click.IntRange(1, 36500), metavar="N", help="The records expire after so many days.")
+@click.option("--not-after", type=DAY, metavar="DATE", help="The records expire after this day, or moment (RFC 3339).")
+def command(
+    paths: tuple[str, ...],
+    keys: tuple[str, ...],
+    certificates: tuple[str, ...],
+    unit_size: int | None,
+    hash_name: str,
+    volume_id: bytes | None,
+    rehash: bool,
+    jobs: int | None,
+    days: int | None,
+    not_after: int | None,
+    as_json: bool,
+) -> int:
+    """Sign files and trees of files, and publish their records.
+
+    The metadata goes to .nfsverity at the root of the tree (for a lone file: of its folder). A path inside a
+    published tree belongs to that tree. What is published is replaced at once: readers see all of the old or
+    all of the new. What has not changed is not read again. Links and special files are named, not signed.
+    """
+    from nfsverity_proto.hashes import hash_by_name
+    from nfsverity_proto.statement import NO_END
+    from nfsverity_publisher.publication import Options, plan
+
+    if len(keys) != len(certificates):
+        raise click.UsageError("each --key needs its --cert, and the other way round")
+    if days is not None and not_after is not None:
+        raise click.UsageError("--days and --not-after say the same: give one of them")
+    now = int(time.time())
+    end = NO_END if days is None else now + days * 86400
+    if not_after is not None:
+        if not_after <= now:
+            raise click.BadParameter("that is past", param_hint="--not-after")
+        end = not_after
+    signing_keys = [_load(Path(key), Path(cert)) for key, cert in zip(keys, certificates, strict=True)]
+    if len({key.certificate.fingerprint for key in signing_keys}) != len(signing_keys):
+        raise click.UsageError("the same certificate is given twice")
+    options = Options(
+        unit_log2=unit_size,
+        hash=hash_by_name(hash_name).number,
+        volume=volume_id,
+        not_after=end,
+        rehash=rehash,
+        jobs=jobs or _processors(),
+    )
+    status, trees = Exit.OK, []
+    for root, below in plan([Path(path) for path in paths]).items():
+        tree_status, tree = _publish(root, below, signing_keys, options, [Path(key) for key in keys], as_json)
+        status = max(status, tree_status)
+        trees.append(tree)
+    if as_json:
+        write_json({"command": "sign", "status": int(status), "trees": trees})
+    return status
+
+
+def _load(key: Path, certificate: Path) -> SigningKey:
+    from nfsverity_publisher.keys import load_signing_key
+
+    try:
+        return load_signing_key(key, certificate)
+    except ValueError as error:
+        raise LocalProblem(str(error)) from error
+
+
+def _processors() -> int:
+    """Those that this process may use."""
+    import os
+
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        return os.cpu_count() or 1
+
+
+def _publish(
+    root: Path, below: list[bytes], keys: list[SigningKey], options: Options, private: list[Path], as_json: bool
+) -> tuple[Exit, dict[str, Any]]:
+    """Publish one tree, and say what came of it."""
+    import os
+
+    from nfsverity_proto.errors import NfsVerityError
+    from nfsverity_publisher.publication import Report, publish
+
+    from .progress import meter
+
+    only = root / os.fsdecode(below[0]) if len(below) == 1 else root
+    try:
+        with meter(
+            f"signing {shown(os.fsencode(only.name))}", only.stat().st_size if only.is_file() else None
+        ) as shows:
+            report = publish(root, below, keys, options, lambda _, count: shows.add(count), private)
+    except (NfsVerityError, OSError) as error:
+        error.add_note(str(root))
+        tell(error)
+        return status_of(error), {**_fields(Report(root)), "error": error_fields(error)}
+    for path, reason in report.failed:
+        say(f"nfsverity: {os.fsdecode(os.path.join(os.fsencode(root), path))}: not signed: {reason}")
+    if not as_json:
+        click.echo(_text(report))
+    return Exit.LOCAL if report.failed else Exit.OK, _fields(report)
+
+
+def _text(report: Report) -> str:
+    import os
+
+    lines = [
+        f"tree        {shown(os.fsencode(report.root))}",
+        f'volume      {report.volume.hex()} "{shown(report.label)}"',
+        f"generation  {report.generation}",
+        f"signed      {count_text(report.signed, 'file')} ({report.bytes_hashed:,} bytes hashed)",
+        f"unchanged   {count_text(report.unchanged, 'file')}",
+        f"removed     {count_text(report.removed, 'file')}",
+    ]
+    if report.skipped:
+        lines.append(f"skipped     {len(report.skipped):,}, which are neither files nor directories:")
+        lines += [f"            {shown(path)} ({reason})" for path, reason in report.skipped]
+    if report.failed:
+        lines.append(f"failed      {count_text(len(report.failed), 'file')}, without a new record:")
+        lines += [f"            {shown(path)} ({reason})" for path, reason in report.failed]
+    return "\n".join(lines)
+
+
+def _fields(report: Report) -> dict[str, Any]:
+    import os
+
+    return {
+        **name_fields("root", os.fsencode(report.root)),
+        "volume": report.volume.hex() or None,
+        **name_fields("label", report.label),
+        "generation": str(report.generation),
+        "signed": report.signed,
+        "unchanged": report.unchanged,
+        "removed": report.removed,
+        "bytes_hashed": str(report.bytes_hashed),
+        "skipped": [{**name_fields("path", path), "reason": reason} for path, reason in report.skipped],
+        "failed": [{**name_fields("path", path), "reason": reason} for path, reason in report.failed],
+        "error": None,
+    }

@@ -1,0 +1,200 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Where files are written until they are whole, verified and synced; then they are renamed to where they belong.
+
+The place for it is new, on the file system of the destination, and removed whatever happens. Names come from
+a server: none may leave it, and two that this file system takes for one are an error, not a replacement.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from nfsverity_proto.path import split_path
+from nfsverity_store.layout import DIRECTORY, DIRECTORY_BYTES
+
+from .failure import LocalProblem
+
+PREFIX = ".nfsverity-get-"
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_UNFIT = frozenset((errno.EILSEQ, errno.EINVAL, errno.ENAMETOOLONG))
+"""How a file system says that it cannot have a name."""
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+@contextlib.contextmanager
+def _naming(destination: Path) -> Iterator[None]:
+    """Errors inside name the destination, not what stands in for it."""
+    try:
+        yield
+    except OSError as error:
+        name = error.filename
+        if name is None or PREFIX in os.fsdecode(name):
+            error.filename = str(destination)
+        error.filename2 = None
+        raise
+
+
+class NewFile:
+    """A file that is being written. Long runs of zeros become holes."""
+
+    def __init__(self, fd: int, executable: bool) -> None:
+        self.fd = fd
+        self.executable = executable
+        self._at = 0
+
+    def write(self, data: memoryview) -> None:
+        length = len(data)
+        if data[0] == 0 == data[-1] and not any(data[:4096]) and bytes(length) == data:
+            self._at += length
+            return
+        at, stop = self._at, self._at + length
+        while at < stop:
+            at += os.pwrite(self.fd, data[at - self._at :], at)
+        self._at = stop
+
+    def finish(self, mtime: int) -> None:
+        """Size, mode and time (nanoseconds) as they were signed."""
+        os.ftruncate(self.fd, self._at)
+        os.fchmod(self.fd, (0o777 if self.executable else 0o666) & ~_umask())
+        with contextlib.suppress(OverflowError, OSError):  # a time that this system cannot have
+            os.utime(self.fd, ns=(mtime, mtime))
+
+
+@contextlib.contextmanager
+def new_file(destination: Path, executable: bool) -> Iterator[NewFile]:
+    """A file that is at `destination` when the context ends well, durably, in place of what was there."""
+    if destination.is_dir() and not destination.is_symlink():
+        raise IsADirectoryError(21, "there is a directory", str(destination))
+    name = PREFIX + secrets.token_hex(8)
+    with _naming(destination), _opened(destination.parent) as parent:
+        fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
+        try:
+            yield NewFile(fd, executable)
+            os.fsync(fd)
+            os.replace(name, destination.name, src_dir_fd=parent, dst_dir_fd=parent)
+        except BaseException:
+            os.unlink(name, dir_fd=parent)
+            raise
+        finally:
+            os.close(fd)
+        os.fsync(parent)
+
+
+class NewTree:
+    """Files for the directory `destination`. Nothing is there before `commit`; `close` removes what is left over."""
+
+    def __init__(self, destination: Path) -> None:
+        self.destination = destination
+        if os.path.lexists(destination) and not destination.is_dir():
+            raise NotADirectoryError(20, "there is something that is no directory", str(destination))
+        self.existing = destination.is_dir()
+        above = destination if self.existing else destination.parent
+        self.path = above / (PREFIX + secrets.token_hex(8))
+        with _naming(destination):
+            self.path.mkdir(mode=0o700)
+        self._fd = os.open(self.path, _DIRECTORY)
+        self._directories: set[bytes] = {b""}
+        self._files: list[bytes] = []
+
+    def create(self, path: bytes, executable: bool) -> NewFile:
+        """A new file; `path` is below the destination. Raises `LocalProblem`, `OSError`."""
+        names = split_path(path)
+        if not names:
+            raise LocalProblem("a file without a name")
+        if any(name.lower() == DIRECTORY_BYTES for name in names):
+            raise LocalProblem(f"{DIRECTORY} is the name of metadata here, and not taken from a server")
+        try:
+            self._make_directory(b"/".join(names[:-1]))
+            return NewFile(os.open(path, _CREATE, 0o600, dir_fd=self._fd), executable)
+        except (FileExistsError, NotADirectoryError, IsADirectoryError):
+            raise LocalProblem("this file system takes its name for that of another file") from None
+        except OSError as error:
+            if error.errno not in _UNFIT:
+                raise
+            raise LocalProblem(f"this file system cannot have its name: {error.strerror}") from error
+
+    def _make_directory(self, path: bytes) -> None:
+        """Raises `FileExistsError` where there is something of another name that is the same here."""
+        if path in self._directories:
+            return
+        self._make_directory(path.rpartition(b"/")[0])
+        os.mkdir(path, 0o777, dir_fd=self._fd)
+        self._directories.add(path)
+
+    def keep(self, path: bytes) -> None:
+        """The file is whole and verified: it is for the destination."""
+        self._files.append(path)
+
+    def discard(self, path: bytes) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path, dir_fd=self._fd)
+
+    def commit(self) -> None:
+        """One sync for all, and then everything takes its place: a new directory at once, else file by file."""
+        sync(self._fd)
+        if not self.existing:
+            os.chmod(self.path, 0o777 & ~_umask())
+            os.rename(self.path, self.destination)
+            with _opened(self.destination.parent) as parent:
+                os.fsync(parent)
+            return
+        with _opened(self.destination) as top:
+            for path in self._files:
+                with contextlib.ExitStack() as stack:
+                    directory, name = top, path
+                    if b"/" in path:
+                        above, _, name = path.rpartition(b"/")
+                        directory = _descend(top, above.split(b"/"))
+                        stack.callback(os.close, directory)
+                    os.replace(path, name, src_dir_fd=self._fd, dst_dir_fd=directory)
+            sync(top)
+
+    def close(self) -> None:
+        os.close(self._fd)
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _descend(top: int, names: list[bytes]) -> int:
+    """A directory below another, made where it is missing; no link is followed."""
+    at = os.dup(top)
+    for name in names:
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, 0o777, dir_fd=at)
+            below = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
+        finally:
+            os.close(at)
+        at = below
+    return at
+
+
+@contextlib.contextmanager
+def _opened(directory: Path) -> Iterator[int]:
+    fd = os.open(directory, _DIRECTORY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def sync(fd: int) -> None:
+    """All of the file system that holds an open file is durable when this returns."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "syncfs"):  # macOS
+        os.sync()
+    elif libc.syncfs(fd) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -218,6 +218,22 @@ class TooFewSigners(VerificationError):
     advice = "ask the missing signers to sign too"
 
 
+class Rollback(VerificationError):
+    """The generation is below the highest that was accepted before. A place: no marks are kept yet."""
+
+    verdict = "rollback"
+    step = 11
+    advice = "the server gave an older version than one that was accepted here before"
+
+
+class Equivocation(VerificationError):
+    """The generation is the highest that was accepted before, of another statement. A place, as `Rollback`."""
+
+    verdict = "equivocation"
+    step = 11
+    advice = "the publisher signed two statements of one generation: ask the publisher"
+
+
 class IssuedInFuture(VerificationError):
     """The statement says that it was issued after now."""
 
@@ -275,6 +291,6 @@ class Updating(VerificationError):
 VERDICTS: tuple[type[VerificationError], ...] = (
     Unsigned, Malformed, Unsupported, WrongKind, WrongVolume, WrongPath, UnknownExtension, RefusedAlgorithm,
     Untrusted, OutOfScope, NoCertificate, BadCertificate, NotYetValid, Expired, WrongUsage, BadSignature,
-    TooFewSigners, IssuedInFuture, RecordExpired, Mismatch, Stale, Updating,
+    TooFewSigners, Rollback, Equivocation, IssuedInFuture, RecordExpired, Mismatch, Stale, Updating,
 )  # fmt: skip
 """Every verdict, in the order of the draft's table."""

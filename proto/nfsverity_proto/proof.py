@@ -75,12 +75,15 @@ def prove(node: NodeSource, units: int, first: int, end: int, level: int) -> lis
 def fold(hash: Hash, units: int, first: int, leaves: Sequence[bytes], level: int, proof: Sequence[bytes]) -> Fold:
     """Fold the leaves of units [first, first + len(leaves)) with their proof up to `level`.
 
-    Raises `ValueError` where the proof has not exactly the length that the range asks for.
+    Raises `ValueError`, before anything is hashed, where the proof has not exactly the number of hashes that
+    the range asks for, or one that is none (fim-proof-4).
     """
     end = first + len(leaves)
     left, right = siblings(units, first, end, level)
     if len(proof) != len(left) + len(right):
         raise ValueError(f"a proof of {len(proof)} hashes where {len(left) + len(right)} are due")
+    if any(len(value) != hash.length for value in proof):
+        raise ValueError(f"a proof with what is no {hash.name} hash")
     next_left, next_right = len(left) - 1, len(left)
     node = hash.node
     nodes, start = list(leaves), first

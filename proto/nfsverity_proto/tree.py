@@ -83,7 +83,9 @@ def width(units: int, level: int) -> int:
 
 
 def canonical(units: int, level: int, index: int) -> tuple[int, int]:
-    """The name with the least level of the node that is also (level, index)."""
+    """The name with the least level of the node that is also (level, index). `ValueError` for no node (fim-tree-6)."""
+    if not (0 <= level <= height(units) and 0 <= index < width(units, level)):
+        raise ValueError(f"there is no node ({level}, {index}) over {units} units")
     while level and ((2 * index + 1) << (level - 1)) >= units:
         level, index = level - 1, 2 * index
     return level, index

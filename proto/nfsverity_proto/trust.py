@@ -10,16 +10,19 @@ from __future__ import annotations
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .certificate import Certificate, parse_certificate
 from .hashes import hash_by_number
 from .record import Fingerprint
 
+if TYPE_CHECKING:
+    from cryptography import x509
+
 
 @dataclass(frozen=True, slots=True)
 class TrustEntry:
-    """One anchor and its scope. Raises `ValueError` for a CA without subject or without scope."""
+    """One anchor and its scope. Raises `ValueError` for a CA without subject or without scope (fim-trust-1)."""
 
     anchor: bytes
     """DER: the signer's certificate itself (a pin), or a CA's."""
@@ -42,6 +45,8 @@ class TrustEntry:
             raise ValueError("a CA is trusted only for volumes or URL prefixes that are named")
         if self.signers < 1:
             raise ValueError("at least one signer is needed")
+        if self.subject is not None:
+            _name(self.subject)
 
     @property
     def certificate(self) -> Certificate:
@@ -59,23 +64,28 @@ class TrustEntry:
         return not self.prefixes or (url is not None and any(_below(url, prefix) for prefix in self.prefixes))
 
     def covers(self, volume: bytes | None, url: str | None) -> bool:
-        """Whether it may speak for this volume at this URL (fim-trust)."""
+        """Whether it may speak for this volume at this place; one without a URL is below no prefix (fim-trust-4)."""
         if self.volumes and volume not in self.volumes:
             return False
         return self.covers_url(url)
 
     def subject_fits(self, certificate: Certificate) -> bool:
+        """Whether the certificate's subject has each attribute, with equal type and value (fim-trust-6)."""
         if self.subject is None:
             return True
-        from cryptography import x509
-
-        wanted = x509.Name.from_rfc4514_string(self.subject)
         has = {(attribute.oid, attribute.value) for attribute in certificate.x509.subject}
-        return all((attribute.oid, attribute.value) in has for attribute in wanted)
+        return all((attribute.oid, attribute.value) in has for attribute in _name(self.subject))
+
+
+def _name(subject: str) -> x509.Name:
+    """Raises `ValueError`."""
+    from cryptography import x509
+
+    return x509.Name.from_rfc4514_string(subject)
 
 
 def _below(url: str, prefix: str) -> bool:
-    """Whether a URL is the prefix or below it, by whole path segments."""
+    """Whether a URL is the prefix or below it, by whole path segments (fim-trust-3)."""
     return url == prefix or url.startswith(prefix if prefix.endswith("/") else prefix + "/")
 
 

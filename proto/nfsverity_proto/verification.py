@@ -35,8 +35,8 @@ from .errors import (
     WrongVolume,
 )
 from .hashes import HASH_NUMBERS, hash_by_number
-from .record import SIGNATURE, Fingerprint, Record, decode_record, signature_of, signed_bytes
-from .signature import SCHEME_NUMBERS, check_key, check_signature, scheme_by_number
+from .record import SIGNATURE, Fingerprint, Record, Signature, decode_record, signature_of, signed_bytes
+from .signature import SCHEME_NUMBERS, Scheme, check_key, check_signature, scheme_by_number
 from .statement import Content, File, Kind, Statement, Tag, decode_statement, tag_of
 from .tree import RFC9162, UNIT_LOG2_MAX, UNIT_LOG2_MIN
 from .trust import TrustEntry
@@ -136,7 +136,7 @@ def verify_record(
     check_extensions(statement)  # step 4
     check_algorithms(statement, algorithms)  # step 5
     signers = check_attestations(record, statement, expected, trust, certificates, now, algorithms)  # 6 to 9
-    check_signers(signers)  # step 10
+    check_signers(signers, statement, expected, trust)  # step 10
     check_validity(statement, now)  # step 12
     return Verified(data, record, statement, tag_of(record.statement, statement.hash), signers)
 
@@ -198,11 +198,10 @@ def check_attestations(
             hash_by_number(signature.signer.hash)
             if signature.scheme not in algorithms.schemes:
                 raise RefusedAlgorithm(f"signature scheme {scheme.name} is not accepted")
-            entry, certificate = _find_signer(
-                signature.signer, signature.scheme, statement, expected, trust, certificates, now, progress
-            )
-            check_key(scheme, certificate.public_key)
-            check_leaf(certificate, now, in_chain=entry.ca)
+            progress.step = 7
+            entries = _entries_in_scope(signature, statement, expected, trust, certificates)
+            progress.step = 8
+            entry, certificate = _judge_certificate(signature.signer, scheme, entries, certificates, now)
             progress.step = 9
             message = signed_bytes(signature.signer, signature.scheme, record.statement)
             check_signature(scheme, certificate.public_key, signature.value, message)
@@ -222,48 +221,63 @@ class _Progress:
     step: int = 6
 
 
-def _find_signer(
-    signer: Fingerprint,
-    scheme: int,
+def _entries_in_scope(
+    signature: Signature,
     statement: Statement,
     expected: Expected,
     trust: Sequence[TrustEntry],
     certificates: Certificates,
-    now: int,
-    progress: _Progress,
-) -> tuple[TrustEntry, Certificate]:
-    """Steps 7 and 8 up to the chain: an entry that knows the signer, and may speak for what was asked."""
-    progress.step = 7
-    claim = statement.claim
-    volume = claim.volume if isinstance(claim, File) else None
-    pins = [entry for entry in trust if entry.pins(signer)]
-    for entry in pins:
-        if entry.covers(volume, expected.url) and entry.subject_fits(entry.certificate) and _allows(entry, scheme):
-            progress.step = 8
-            return entry, entry.certificate
-    if pins:
-        raise OutOfScope(_scope_text(pins[0], volume))
-    authorities = [entry for entry in trust if entry.ca]
-    if not authorities:
-        raise Untrusted(_signer_text(signer, certificates))
-    in_scope = [entry for entry in authorities if entry.covers(volume, expected.url) and _allows(entry, scheme)]
+) -> list[TrustEntry]:
+    """Step 7: the pins of the signer, or where there are none all CAs; those that may speak for what was asked."""
+    candidates = [entry for entry in trust if entry.pins(signature.signer)] or [entry for entry in trust if entry.ca]
+    if not candidates:
+        raise Untrusted(_signer_text(signature.signer, certificates))
+    volume = _volume_of(statement)
+    in_scope = [
+        entry
+        for entry in candidates
+        if entry.covers(volume, expected.url) and _allows(entry, signature.scheme) and (entry.ca or _pin_fits(entry))
+    ]
     if not in_scope:
-        raise OutOfScope(_scope_text(authorities[0], volume))
-    progress.step = 8
+        raise OutOfScope(_scope_text(candidates[0], volume))
+    return in_scope
+
+
+def _pin_fits(entry: TrustEntry) -> bool:
+    """Whether a pin has no subject, or its own. What cannot be decoded has none, and fails at step 8."""
+    try:
+        return entry.subject is None or entry.subject_fits(entry.certificate)
+    except BadCertificate:
+        return True
+
+
+def _judge_certificate(
+    signer: Fingerprint, scheme: Scheme, entries: Sequence[TrustEntry], certificates: Certificates, now: int
+) -> tuple[TrustEntry, Certificate]:
+    """Step 8: the certificate, its key, time and usage; under a CA the path to it, and then the subject."""
+    if not entries[0].ca:  # the pin is the certificate, and its digest was compared
+        certificate = entries[0].certificate
+        check_key(scheme, certificate.public_key)
+        check_leaf(certificate, now, in_chain=False)
+        return entries[0], certificate
     certificate, intermediates = _fetched(signer, certificates)
-    problem: BadCertificate | None = None
-    for entry in in_scope:
+    check_key(scheme, certificate.public_key)
+    check_leaf(certificate, now, in_chain=True)
+    problem: VerificationError | None = None
+    for entry in entries:
         try:
             check_chain(certificate, intermediates, entry.certificate, now)
         except BadCertificate as error:
-            problem = error
+            problem = problem or error
             continue
         if entry.subject_fits(certificate):
             return entry, certificate
-        progress.step = 7
-        raise OutOfScope("the CA is trusted for another subject", expected=entry.subject, found=certificate.subject)
-    check_leaf(certificate, now, in_chain=True)
+        problem = OutOfScope("the CA is trusted for another subject", expected=entry.subject, found=certificate.subject)
     raise problem or BadCertificate("no trusted CA leads to the signer's certificate")
+
+
+def _volume_of(statement: Statement) -> bytes | None:
+    return statement.claim.volume if isinstance(statement.claim, File) else None
 
 
 def _allows(entry: TrustEntry, scheme: int) -> bool:
@@ -293,9 +307,12 @@ def _scope_text(entry: TrustEntry, volume: bytes | None) -> str:
     return f'"{entry.certificate.subject}" is not trusted for {what} at this place'
 
 
-def check_signers(signers: Sequence[Signer]) -> None:
-    """Step 10: as many distinct public keys as the strictest matching entry asks for."""
-    needed = max(signer.entry.signers for signer in signers)
+def check_signers(
+    signers: Sequence[Signer], statement: Statement, expected: Expected, trust: Sequence[TrustEntry]
+) -> None:
+    """Step 10: as many distinct public keys as each entry asks for that covers volume and place."""
+    volume = _volume_of(statement)
+    needed = max((entry.signers for entry in trust if entry.covers(volume, expected.url)), default=1)
     found = len({signer.certificate.key_id() for signer in signers})
     if found < needed:
         raise TooFewSigners("too few trusted signers", expected=str(needed), found=str(found))

@@ -7,33 +7,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from . import merkle
 from .xdr import array, fixed, hyper, opaque, uhyper, uint
 
 CONTENT, FILE, VOLUME, REVOCATION = 1, 2, 3, 4
 SIGNATURE, MEMBERSHIP = 1, 2
 
 
+CONTENT_BYTES = bytes(j % 251 for j in range(10_000))
+"""The file of the draft's worked example: three units of 4,096 bytes, the last one short."""
+
+
 @dataclass
 class Statement:
-    """A statement of kind file with every field at something that verifies, or of kind content."""
+    """A statement of kind file, or of kind content; each field is at first that of the draft's worked example."""
 
     magic: int = 0x4E465356
     format: int = 1
     hash: int = 1
     kind: int = FILE
     volume: bytes = bytes(range(16))
-    label: bytes = b"library"
-    path: bytes = b"docs/read me.txt"
-    generation: int = 1_790_000_000_000_000
-    issued: int = 1_790_000_000
+    label: bytes = b"example"
+    path: bytes = b"usr/share/doc/integrity/worked/README.md"
+    generation: int = 1_793_491_200_000_000
+    issued: int = 1_793_491_200
     not_after: int = 2**63 - 1
     executable: int = 0
-    seconds: int = 1_789_000_000
-    nseconds: int = 123_456_789
+    seconds: int = 1_793_490_000
+    nseconds: int = 500_000_000
     tree_type: int = 1
-    unit_log2: int = 16
-    size: int = 100_000
-    root: bytes = b"\x52" * 32
+    unit_log2: int = 12
+    size: int = len(CONTENT_BYTES)
+    root: bytes = merkle.tree_hash(merkle.SHA256, merkle.cut(CONTENT_BYTES, 4096))
     extensions: Sequence[tuple[int, int, bytes]] = ()
     """Number, critical, value."""
 

@@ -19,9 +19,11 @@ from . import records
 
 DOCUMENT_SIGNING = "1.3.6.1.5.5.7.3.36"
 CODE_SIGNING = "1.3.6.1.5.5.7.3.3"
-NOT_BEFORE, NOT_AFTER = 1_780_000_000, 1_800_000_000
-"""When the certificates here are valid, unless told otherwise."""
-NOW = 1_790_000_100
+NOT_BEFORE, NOT_AFTER = 1_767_225_600, 2_082_758_399
+"""When the certificates here are valid, unless told otherwise; as in the draft's worked example."""
+NOW = 1_795_500_000
+SECRET = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
+"""The key of the worked example: RFC 8032 section 7.1, test 1."""
 
 KEYS: dict[int, Callable[[], Any]] = {
     0x0807: ed25519.Ed25519PrivateKey.generate,
@@ -39,6 +41,8 @@ ED25519, ECDSA_P256, ECDSA_P384, RSA_PSS = 0x0807, 0x0403, 0x0503, 0x0804
 @cache
 def key(scheme: int, name: str = "") -> Any:
     """A private key, the same one for the same arguments."""
+    if (scheme, name) == (ED25519, "example"):
+        return ed25519.Ed25519PrivateKey.from_private_bytes(SECRET)
     return KEYS[scheme]()
 
 
@@ -124,7 +128,7 @@ class Signer:
 
 
 @cache
-def signer(scheme: int = ED25519, name: str = "publisher") -> Signer:
+def signer(scheme: int = ED25519, name: str = "example") -> Signer:
     """A signer with a self-signed certificate, the same one for the same arguments."""
     private = key(scheme, name)
     return Signer(private, scheme, certificate(private.public_key(), common_name(name), private, signs=True))

@@ -177,3 +177,10 @@ def test_hashes_travel_end_to_end() -> None:
     for length in (31, 33, 63):
         with pytest.raises(ValueError):
             split_hashes(data[:length], 32)
+
+
+@pytest.mark.spec("fim-proof-4")
+@pytest.mark.parametrize("length", [0, 31, 33, 64])
+def test_a_proof_with_what_is_no_hash_is_malformed(length: int) -> None:
+    with pytest.raises(ValueError, match="no sha256 hash"):
+        fold(SHA256, 4, 0, [bytes(32)], 2, [bytes(32), bytes(length)])

@@ -151,3 +151,13 @@ def test_the_zero_node_of_the_largest_file_is_found_at_once() -> None:
     for _ in range(top):
         value = merkle.SHA256(b"\x01" + value + value)
     assert zero_node(SHA256, 12, top) == value
+
+
+@pytest.mark.spec("fim-tree-6")
+@pytest.mark.parametrize(
+    ("units", "level", "index"),
+    [(0, 0, 0), (1, 1, 0), (1, 0, 1), (7, 4, 0), (7, 1, 4), (7, 3, 1), (7, -1, 0), (7, 0, -1)],
+)
+def test_a_name_of_no_node_is_refused(units: int, level: int, index: int) -> None:
+    with pytest.raises(ValueError, match="no node"):
+        canonical(units, level, index)

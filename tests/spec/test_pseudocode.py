@@ -1,0 +1,632 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The pseudocode of File Integrity Metadata, run as it is printed, gives what `proto` gives.
+
+It is a subset of Python, which `test_the_pseudocode_is_in_the_subset` holds it to: so each block is executed in a
+namespace that has a few builtins and what the text says is not shown. `proto` takes other ways (level by level, without
+recursion; trust entries with methods), so that two ways of writing the same rules are compared here.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes as crypto_hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nfsverity_proto import fsverity, proof, tree
+from nfsverity_proto.certificate import DOCUMENT_SIGNING, check_chain, parse_certificate
+from nfsverity_proto.errors import BadCertificate, BadSignature, VerificationError
+from nfsverity_proto.hashes import HASH_NUMBERS, SHA256, hash_by_number
+from nfsverity_proto.record import (
+    MEMBERSHIP,
+    Attestation,
+    Fingerprint,
+    Signature,
+    decode_record,
+    encode_record,
+    fingerprint_of,
+    signature_attestation,
+    signature_of,
+    signed_bytes,
+)
+from nfsverity_proto.signature import SCHEME_NUMBERS, check_signature, scheme_by_number
+from nfsverity_proto.statement import (
+    NO_END,
+    Content,
+    Extension,
+    File,
+    Kind,
+    Statement,
+    Tag,
+    Time,
+    Tree,
+    When,
+    decode_statement,
+    encode_statement,
+    tag_of,
+)
+from nfsverity_proto.trust import TrustEntry
+from nfsverity_proto.verification import ALL_ALGORITHMS, Algorithms, Expected, verify_record
+
+from .drafts import METADATA, code
+
+BLOCKS = code(METADATA, "pseudocode")
+BUILTINS = {f.__name__: f for f in (bytes, len, min, range, set)}
+SUBSET = (
+    ast.Module, ast.FunctionDef, ast.arguments, ast.arg, ast.Return, ast.Assign, ast.For, ast.While, ast.If, ast.Raise,
+    ast.Try, ast.ExceptHandler, ast.Expr, ast.Name, ast.Load, ast.Store, ast.Constant, ast.Tuple, ast.List,
+    ast.ListComp, ast.comprehension, ast.Call, ast.Attribute, ast.Subscript, ast.Slice, ast.IfExp, ast.BinOp, ast.Add, ast.Sub,
+    ast.Mult, ast.FloorDiv, ast.Mod, ast.Pow, ast.UnaryOp, ast.USub, ast.Not, ast.BoolOp, ast.And, ast.Or, ast.Compare,
+    ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn, ast.Is, ast.IsNot,
+)  # fmt: skip
+HASH = hash_by_number(SHA256)
+H = HASH.digest
+
+
+def run(*names: str, **given: Any) -> dict[str, Any]:
+    """The functions of some blocks."""
+    namespace: dict[str, Any] = {"__builtins__": BUILTINS, **given}
+    for name in names:
+        exec(compile(BLOCKS[name], f"pseudocode {name}", "exec"), namespace)
+    return namespace
+
+
+class Refused(Exception):
+    pass
+
+
+DRAFT = run("tree", "canonical", "zeros", "proof", "tree2", Refused=Refused)
+
+
+def test_all_blocks_are_run_here() -> None:
+    assert set(BLOCKS) == {"tree", "canonical", "zeros", "proof", "tree2", "verification"}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_the_pseudocode_is_in_the_subset(name: str) -> None:
+    for element in ast.walk(ast.parse(BLOCKS[name])):
+        assert isinstance(element, SUBSET), ast.dump(element)
+
+
+def leaves_of(count: int) -> list[bytes]:
+    return [H(bytes([i % 256, i // 256 % 256])) for i in range(count)]
+
+
+# The tree
+
+
+@pytest.mark.spec("fim-tree-1", "fim-tree-2", "fim-tree-3", "fim-tree-5")
+@pytest.mark.parametrize("units", [*range(40), 63, 64, 65, 127, 128, 129, 255, 257])
+def test_every_node_under_every_name(units: int) -> None:
+    leaves = leaves_of(units)
+    assert DRAFT["root"](H, leaves) == tree.root(HASH, leaves)
+    if not units:
+        return
+    assert DRAFT["height"](units) == tree.height(units)
+    for level, values in enumerate(tree.levels(HASH, leaves)):
+        assert DRAFT["width"](units, level) == tree.width(units, level) == len(values)
+        for index, value in enumerate(values):
+            assert DRAFT["value"](H, leaves, level, index) == value
+            name = DRAFT["canonical"](units, level, index)
+            assert name == tree.canonical(units, level, index)
+            assert DRAFT["value"](H, leaves, *name) == value
+
+
+@pytest.mark.spec("fim-tree-4")
+@given(st.integers(0, 2**63 - 1), st.integers(12, 24))
+def test_the_number_of_units(size: int, unit_log2: int) -> None:
+    units = DRAFT["units"](size, unit_log2)
+    assert units == tree.Shape(size, unit_log2).units
+    assert DRAFT["height"](units) == tree.height(units) <= 51
+    assert units <= 2**51
+
+
+def test_a_leaf_and_zero_subtrees() -> None:
+    assert DRAFT["leaf"](H, b"unit") == HASH.leaf(b"unit")
+    for level in range(5):
+        assert DRAFT["zero_node"](H, 12, level) == tree.zero_node(HASH, 12, level)
+
+
+# Range proofs
+
+
+def check_range(units: int, first: int, end: int, level: int) -> None:
+    leaves = leaves_of(units)
+    levels = list(tree.levels(HASH, leaves))
+
+    def at(level: int, index: int) -> bytes:
+        return levels[level][index]
+
+    index = first >> level
+    found = DRAFT["prove"](at, units, first, end, level, index)
+    assert found == proof.prove(at, units, first, end, level)
+    assert len(found) == DRAFT["proof_length"](units, first, end, level) == proof.proof_length(units, first, end, level)
+    assert len(found) <= 2 * level
+    inside = leaves[first:end]
+    value, rest = DRAFT["fold"](H, units, first, end, level, index, inside, found)
+    assert (value, rest) == (at(level, index), [])
+    assert value == proof.fold(HASH, units, first, inside, level, found).top
+    check = DRAFT["verify_units"]
+    assert check(H, units, first, end, level, value, inside, found)
+    for wrong in ([*found, bytes(32)], found[:-1]):
+        if wrong != found:
+            with pytest.raises(Refused):
+                check(H, units, first, end, level, value, inside, wrong)
+            with pytest.raises(ValueError, match="a proof of"):
+                proof.fold(HASH, units, first, inside, level, wrong)
+    for i in range(len(found)):
+        assert not check(H, units, first, end, level, value, inside, [*found[:i], bytes(32), *found[i + 1 :]])
+    assert not check(H, units, first, end, level, value, [bytes(32), *inside[1:]], found)
+
+
+@pytest.mark.spec("fim-proof-3", "fim-proof-4", "fim-proof-7")
+@pytest.mark.parametrize("units", [*range(1, 12), 16, 17])
+def test_every_range_of_small_trees_under_every_node(units: int) -> None:
+    for first in range(units):
+        for end in range(first + 1, units + 1):
+            for level in range(tree.height(units) + 1):
+                if first >> level == (end - 1) >> level:
+                    check_range(units, first, end, level)
+
+
+@pytest.mark.spec("fim-proof-3", "fim-proof-4")
+@settings(max_examples=60)
+@given(st.integers(1, 600), st.data())
+def test_a_range_of_a_larger_tree(units: int, data: st.DataObject) -> None:
+    first = data.draw(st.integers(0, units - 1))
+    end = data.draw(st.integers(first + 1, min(first + 40, units)))
+    least = next(level for level in range(12) if first >> level == (end - 1) >> level)
+    check_range(units, first, end, data.draw(st.integers(least, max(least, tree.height(units)))))
+
+
+@pytest.mark.spec("fim-proof-1", "fim-proof-2")
+def test_a_range_that_is_none_is_refused_by_both() -> None:
+    leaves = leaves_of(7)
+    for first, end, level in ((2, 2, 3), (3, 2, 3), (5, 8, 3), (0, 1, 4), (3, 5, 2)):
+        with pytest.raises(Refused):
+            DRAFT["verify_units"](H, 7, first, end, level, bytes(32), leaves[first:end], [])
+        with pytest.raises(ValueError, match=r"units|level"):
+            proof.check_range(7, first, end, level)
+
+
+# Tree type 2
+
+
+@pytest.mark.spec("fim-fsv-3", "fim-fsv-4")
+@pytest.mark.parametrize("number", [1, 8])
+@pytest.mark.parametrize("units", [1, 2, 63, 64, 65, 127, 128, 129, 300])
+def test_tree_type_2(units: int, number: int) -> None:
+    hash = hash_by_number(number)
+    blocks = fsverity.BlockTree(hash, tree.Shape(units << 12, 12))
+    k = blocks.arity
+    leaves = [hash.digest(leaf) for leaf in leaves_of(units)]
+    levels = blocks.levels(leaves)
+
+    def at(level: int, index: int) -> bytes:
+        return levels[level][index]
+
+    height = DRAFT["height2"](units, k)
+    assert height == blocks.height
+    assert DRAFT["value2"](hash.digest, 12, k, leaves, height, 0) == blocks.root(leaves)
+    assert DRAFT["padded"](hash.digest, b"short", 12) == blocks.leaf(b"short")
+    for first, end in ((0, 1), (units - 1, units), (units // 3, units // 2 + 1), (0, units)):
+        found = DRAFT["prove2"](at, units, k, first, end, height, 0)
+        assert found == blocks.prove(at, first, end)
+        value, rest = DRAFT["fold2"](hash.digest, 12, units, k, first, end, height, 0, leaves[first:end], found)
+        assert (value, rest) == (blocks.root(leaves), [])
+
+
+# Verification. The pseudocode sees certificates and trust entries as the text describes them; `proto`'s codec,
+# signatures and paths stand for what the text says is not shown.
+
+
+class Verdict(Exception):
+    def __init__(self, step: int, name: str) -> None:
+        super().__init__(name)
+        self.step, self.name = step, name
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A certificate, by its parts."""
+
+    key: bytes
+    not_before: int
+    not_after: int
+    digital_signature: bool
+    purposes: frozenset[str] | None
+    parsed: Any = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Signer:
+    key: bytes
+    entry: TrustEntry
+
+
+@dataclass(frozen=True)
+class Mark:
+    generation: int
+    tag: Tag
+
+
+def as_verdict(function: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return function(*arguments)
+    except VerificationError as error:
+        raise Verdict(error.step, error.verdict) from error
+
+
+def decode_certificate(der: bytes) -> Judged | None:
+    try:
+        parsed = parse_certificate(der)
+    except BadCertificate:
+        return None
+    return Judged(parsed.key_id(), parsed.not_before, parsed.not_after, parsed.signs, parsed.purposes, parsed)
+
+
+def path_leads(certificate: Judged, others: Sequence[bytes], entry: TrustEntry, now: int) -> bool:
+    try:
+        check_chain(certificate.parsed, others, entry.certificate, now)
+    except BadCertificate:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a verification is given."""
+
+    data: bytes | None
+    trust: Sequence[TrustEntry]
+    expected: Expected
+    certificates: Mapping[Fingerprint, Sequence[bytes]]
+    now: int
+    accepted: Algorithms = ALL_ALGORITHMS
+    marks: Mapping[tuple[TrustEntry, bytes, bytes], Mark] = field(default_factory=dict)
+
+    def by_the_draft(self) -> str:
+        keys: dict[bytes, Any] = {}
+
+        def fits(scheme: int, key: bytes) -> bool:
+            return scheme_by_number(scheme).fits(keys[key])
+
+        def decoded(der: bytes) -> Judged | None:
+            certificate = decode_certificate(der)
+            if certificate is not None:
+                keys[certificate.key] = certificate.parsed.public_key
+            return certificate
+
+        def get_certificate(signer: Fingerprint) -> tuple[bytes, Sequence[bytes]] | None:
+            found = self.certificates.get(signer)
+            return (found[0], found[1:]) if found else None
+
+        def signature_verifies(scheme: int, key: bytes, value: bytes, message: bytes) -> bool:
+            try:
+                check_signature(scheme_by_number(scheme), keys[key], value, message)
+            except BadSignature:
+                return False
+            return True
+
+        verify = run(
+            "verification",
+            Verdict=Verdict,
+            Signer=Signer,
+            EXTENSIONS=set(),
+            TREE_TYPES={tree.RFC9162},
+            HASHES=set(HASH_NUMBERS),
+            SCHEMES=set(SCHEME_NUMBERS),
+            decode_record=lambda data: as_verdict(decode_record, data),
+            decode_statement=lambda data: as_verdict(decode_statement, data, Kind.FILE),
+            decode_signature=lambda body: signature_of(Attestation(1, body)),
+            decode_certificate=decoded,
+            get_certificate=get_certificate,
+            digest=lambda number, data: hash_by_number(number).digest(data),
+            fits=fits,
+            path_leads=path_leads,
+            subject_fits=lambda entry, certificate: entry.subject_fits(certificate.parsed),
+            signature_verifies=signature_verifies,
+            signed_bytes=signed_bytes,
+            tag=lambda number, data: tag_of(data, number),
+        )["verify_record"]
+        try:
+            verify(self.data, self.expected, self.trust, self.marks, self.now, self.accepted)
+        except Verdict as verdict:
+            return verdict.name
+        return "verified"
+
+    def by_proto(self) -> str:
+        try:
+            verify_record(self.data, self.expected, self.trust, self.certificates, self.now, self.accepted)
+        except VerificationError as error:
+            return error.verdict
+        return "verified"
+
+
+NOW = 1_795_500_000
+VOLUME, OTHER_VOLUME = bytes(range(16)), bytes(16)
+PATH = b"a/bc"
+URL = "nfsv://host:7447/a/bc"
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key with its certificate, and the certificates above it."""
+
+    key: Any
+    der: bytes
+    above: tuple[bytes, ...] = ()
+
+    def attest(self, statement: bytes, hash: int = SHA256, scheme: int | None = None) -> Attestation:
+        signer = fingerprint_of(self.der, hash)
+        number = (0x0807 if isinstance(self.key, ed25519.Ed25519PrivateKey) else 0x0403) if scheme is None else scheme
+        message = signed_bytes(signer, number, statement)
+        if isinstance(self.key, ed25519.Ed25519PrivateKey):
+            value = self.key.sign(message)
+        else:
+            value = self.key.sign(message, ec.ECDSA(crypto_hashes.SHA256()))
+        return signature_attestation(Signature(signer, number, value))
+
+
+def make(
+    name: str,
+    *,
+    issuer: Key | None = None,
+    ca: bool = False,
+    elliptic: bool = False,
+    days: tuple[int, int] = (-10, 10),
+    signs: bool = True,
+    purpose: str | None = None,
+) -> Key:
+    """A key and its certificate, by itself or by an issuer."""
+    key: Any = ec.generate_private_key(ec.SECP256R1()) if ca or elliptic else ed25519.Ed25519PrivateKey.generate()
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.fromtimestamp(NOW, UTC)
+    signing = key if issuer is None else issuer.key
+    above = None if issuer is None else x509.load_der_x509_certificate(issuer.der)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject if above is None else above.subject)
+        .public_key(key.public_key())
+        .serial_number(7)
+        .not_valid_before(now + timedelta(days=days[0]))
+        .not_valid_after(now + timedelta(days=days[1]))
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        .add_extension(x509.KeyUsage(signs, False, False, False, False, ca, ca, False, False), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signing.public_key()), critical=False)
+    )
+    if purpose is not None:
+        builder = builder.add_extension(x509.ExtendedKeyUsage([x509.ObjectIdentifier(purpose)]), critical=False)
+    elliptic_signer = isinstance(signing, ec.EllipticCurvePrivateKey)
+    certificate = builder.sign(signing, crypto_hashes.SHA256() if elliptic_signer else None)
+    chain = () if issuer is None else (issuer.der, *issuer.above)
+    return Key(key, certificate.public_bytes(Encoding.DER), chain)
+
+
+@cache
+def keys() -> dict[str, Key]:
+    root = make("root", ca=True)
+    middle = make("middle", issuer=root, ca=True)
+    stranger, old = make("stranger", ca=True), make("old", ca=True, days=(-10, -1))
+    anything = "2.5.29.37.0"
+    return {
+        "root": root,
+        "stranger": stranger,
+        "old": old,
+        "leaf-of-old": make("leaf", issuer=old, purpose=DOCUMENT_SIGNING),
+        "pin": make("pin"),
+        "second": make("second"),
+        "unused": make("unused", signs=False),
+        "early": make("early", days=(1, 10)),
+        "late": make("late", days=(-10, -1)),
+        "purpose": make("purpose", purpose=DOCUMENT_SIGNING),
+        "another-purpose": make("another-purpose", purpose=anything),
+        "elliptic": make("elliptic", elliptic=True),
+        "leaf": make("leaf", issuer=root, purpose=DOCUMENT_SIGNING),
+        "below": make("leaf", issuer=middle, purpose=DOCUMENT_SIGNING),
+        "leaf-late": make("leaf", issuer=root, purpose=DOCUMENT_SIGNING, days=(-10, -1)),
+        "leaf-purposeless": make("leaf", issuer=root),
+        "leaf-unused": make("leaf", issuer=root, purpose=DOCUMENT_SIGNING, signs=False),
+        "leaf-named": make("another", issuer=root, purpose=DOCUMENT_SIGNING),
+        "foreign": make("leaf", issuer=stranger, purpose=DOCUMENT_SIGNING),
+    }
+
+
+def statement(**changes: Any) -> Statement:
+    when = When(NOW * 1_000_000, changes.pop("issued", NOW), changes.pop("not_after", NO_END))
+    content = Content(Time(NOW, 0), Tree(changes.pop("tree_type", 1), changes.pop("unit_log2", 12), 9, bytes(32)))
+    path, volume = changes.pop("path", PATH), changes.pop("volume", VOLUME)
+    return Statement(
+        changes.pop("hash", SHA256), File(volume, b"label", path, when, False, content), changes.pop("extensions", ())
+    )
+
+
+def pin(name: str, **parts: Any) -> TrustEntry:
+    return TrustEntry(keys()[name].der, **parts)
+
+
+def authority(name: str = "root", subject: str = "CN=leaf", **parts: Any) -> TrustEntry:
+    return TrustEntry(keys()[name].der, ca=True, subject=subject, **({"volumes": (VOLUME,)} | parts))
+
+
+def case(
+    signers: Sequence[str],
+    trust: Sequence[TrustEntry],
+    *,
+    given: Mapping[str, Sequence[bytes]] | None = None,
+    added: Sequence[Attestation] = (),
+    **changes: Any,
+) -> Case:
+    """A record that `signers` signed; `given` says which certificates come along, if not the right ones."""
+    expected = Expected(PATH, changes.pop("volumes", frozenset([VOLUME])), changes.pop("url", URL))
+    now, accepted = changes.pop("now", NOW), changes.pop("accepted", ALL_ALGORITHMS)
+    data = encode_statement(statement(**changes))
+    attestations = [keys()[name].attest(data) for name in signers]
+    certificates = {fingerprint_of(keys()[name].der): [keys()[name].der, *keys()[name].above] for name in signers}
+    for name, chain in (given or {}).items():
+        certificates[fingerprint_of(keys()[name].der)] = list(chain)
+    return Case(encode_record(data, [*attestations, *added]), trust, expected, certificates, now, accepted)
+
+
+def without(name: str) -> Algorithms:
+    everything = {"hashes": HASH_NUMBERS, "schemes": SCHEME_NUMBERS, "unit_log2s": range(12, 25)}
+    gone = {"hashes": 1, "schemes": 0x0807, "unit_log2s": 12}[name]
+    return replace(ALL_ALGORITHMS, **{name: frozenset(everything[name]) - {gone}})
+
+
+CRITICAL = (Extension(1, True, b""),)
+OTHER_TYPE = Attestation(MEMBERSHIP, b"")
+CASES: dict[str, tuple[str, Callable[[], Case]]] = {
+    "pinned": ("verified", lambda: case(["pin"], [pin("pin")])),
+    "no record": ("unsigned", lambda: replace(case(["pin"], [pin("pin")]), data=None)),
+    "not a record": ("malformed", lambda: replace(case(["pin"], [pin("pin")]), data=b"\0\0\0\0")),
+    "volume": ("wrong-volume", lambda: case(["pin"], [pin("pin")], volume=OTHER_VOLUME, path=b"c")),
+    "any volume": ("verified", lambda: case(["pin"], [pin("pin")], volume=OTHER_VOLUME, volumes=None)),
+    "path": ("wrong-path", lambda: case(["pin"], [pin("pin")], path=b"c", extensions=CRITICAL)),
+    "extension": ("unknown-extension", lambda: case(["pin"], [], extensions=CRITICAL, tree_type=9)),
+    "plain extension": ("verified", lambda: case(["pin"], [pin("pin")], extensions=(Extension(1, False, b"x"),))),
+    "truncated hash": ("refused-algorithm", lambda: case(["pin"], [], hash=2, tree_type=9)),
+    "unknown hash": ("unsupported", lambda: case(["pin"], [], hash=99)),
+    "refused hash": ("refused-algorithm", lambda: case(["pin"], [], accepted=without("hashes"))),
+    "tree type": ("unsupported", lambda: case(["pin"], [], tree_type=9, accepted=without("unit_log2s"))),
+    "unit": ("refused-algorithm", lambda: case(["pin"], [], accepted=without("unit_log2s"))),
+    "scheme": ("refused-algorithm", lambda: case(["pin"], [], accepted=without("schemes"))),
+    "nobody": ("untrusted", lambda: case(["pin"], [])),
+    "somebody": ("untrusted", lambda: case(["pin"], [pin("second")])),
+    "pin, other volume": ("out-of-scope", lambda: case(["pin"], [pin("pin", volumes=(OTHER_VOLUME,))])),
+    "pin, above": ("verified", lambda: case(["pin"], [pin("pin", prefixes=("nfsv://host:7447/a",))])),
+    "pin, above with a slash": ("verified", lambda: case(["pin"], [pin("pin", prefixes=("nfsv://host:7447/a/",))])),
+    "pin, here": ("verified", lambda: case(["pin"], [pin("pin", prefixes=(URL,))])),
+    "pin, part of a segment": ("out-of-scope", lambda: case(["pin"], [pin("pin", prefixes=(URL[:-1],))])),
+    "pin, no URL": ("out-of-scope", lambda: case(["pin"], [pin("pin", prefixes=(URL,))], url=None)),
+    "pin, subject": ("verified", lambda: case(["pin"], [pin("pin", subject="CN=pin")])),
+    "pin, other subject": ("out-of-scope", lambda: case(["pin"], [pin("pin", subject="CN=other")])),
+    "pin, other scheme": ("out-of-scope", lambda: case(["pin"], [pin("pin", schemes=(0x0403,))])),
+    "second pin of the same": (
+        "verified",
+        lambda: case(["pin"], [pin("pin", volumes=(OTHER_VOLUME,)), pin("pin", schemes=(0x0807,))]),
+    ),
+    "pin out of scope, and its CA": (
+        "out-of-scope",
+        lambda: case(["leaf"], [pin("leaf", volumes=(OTHER_VOLUME,)), authority()]),
+    ),
+    "pin early": ("not-yet-valid", lambda: case(["early"], [pin("early")])),
+    "pin late": ("expired", lambda: case(["late"], [pin("late")])),
+    "pin without usage": ("wrong-usage", lambda: case(["unused"], [pin("unused")])),
+    "pin with purpose": ("verified", lambda: case(["purpose"], [pin("purpose")])),
+    "pin with other purpose": ("wrong-usage", lambda: case(["another-purpose"], [pin("another-purpose")])),
+    "elliptic": ("verified", lambda: case(["elliptic"], [pin("elliptic")])),
+    "chain": ("verified", lambda: case(["leaf"], [authority()])),
+    "long chain": ("verified", lambda: case(["below"], [authority()])),
+    "broken chain": ("bad-certificate", lambda: case(["below"], [authority()], given={"below": [keys()["below"].der]})),
+    "chain, other volume": ("out-of-scope", lambda: case(["leaf"], [authority(volumes=(OTHER_VOLUME,))])),
+    "chain, other scheme": ("out-of-scope", lambda: case(["leaf"], [authority(schemes=(0x0403,))])),
+    "chain, other subject": ("out-of-scope", lambda: case(["leaf-named"], [authority()])),
+    "chain, second subject": ("verified", lambda: case(["leaf-named"], [authority(), authority(subject="CN=another")])),
+    "chain, none": ("no-certificate", lambda: case(["leaf"], [authority()], given={"leaf": []})),
+    "chain, another": ("bad-certificate", lambda: case(["leaf"], [authority()], given={"leaf": [keys()["pin"].der]})),
+    "chain, late": ("expired", lambda: case(["leaf-late"], [authority()])),
+    "chain, late and foreign": ("expired", lambda: case(["leaf-late"], [authority("stranger")])),
+    "chain, no purpose": ("wrong-usage", lambda: case(["leaf-purposeless"], [authority()])),
+    "chain, no usage": ("wrong-usage", lambda: case(["leaf-unused"], [authority("stranger")])),
+    "chain, foreign": ("bad-certificate", lambda: case(["foreign"], [authority()])),
+    "chain, foreign, second CA": ("verified", lambda: case(["foreign"], [authority(), authority("stranger")])),
+    "chain, foreign, other subject": (
+        "out-of-scope",
+        lambda: case(["foreign"], [authority("stranger", "CN=x"), authority()]),
+    ),
+    "CA late": ("bad-certificate", lambda: case(["leaf-of-old"], [authority("old")])),
+    "other type beside": ("verified", lambda: case(["pin"], [pin("pin")], added=[OTHER_TYPE])),
+    "two signers": ("verified", lambda: case(["pin", "second"], [pin("pin", signers=2), pin("second", signers=2)])),
+    "one of two": ("too-few-signers", lambda: case(["pin"], [pin("pin"), pin("second", signers=2)])),
+    "one of two, elsewhere": (
+        "verified",
+        lambda: case(["pin"], [pin("pin"), pin("second", signers=2, volumes=(OTHER_VOLUME,))]),
+    ),
+    "one bad, one good": ("verified", lambda: case(["late", "pin"], [pin("pin"), pin("late")])),
+    "the furthest": ("expired", lambda: case(["late", "pin"], [pin("late"), pin("pin", volumes=(OTHER_VOLUME,))])),
+    "issued later": ("issued-in-future", lambda: case(["pin"], [pin("pin")], issued=NOW + 301)),
+    "issued soon": ("verified", lambda: case(["pin"], [pin("pin")], issued=NOW + 300)),
+    "not after now": ("verified", lambda: case(["pin"], [pin("pin")], not_after=NOW)),
+    "not after before": ("record-expired", lambda: case(["pin"], [pin("pin")], not_after=NOW - 1)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_pseudocode_and_proto_give_the_same_verdict(name: str) -> None:
+    verdict, make_case = CASES[name]
+    made = make_case()
+    assert made.by_the_draft() == verdict
+    assert made.by_proto() == verdict
+
+
+def signed_twice(scheme: int, hash: int) -> Case:
+    """A record whose signature says another scheme, or names its certificate under another hash."""
+    made = case(["pin"], [pin("pin")])
+    data = encode_statement(statement())
+    return replace(made, data=encode_record(data, [keys()["pin"].attest(data, hash, scheme)]))
+
+
+@pytest.mark.spec("fim-sig-3", "fim-hash-3")
+@pytest.mark.parametrize(
+    ("scheme", "hash", "verdict"),
+    [
+        (0x0807, 1, "verified"),
+        (0x0807, 8, "verified"),
+        (0x0807, 65536, "verified"),
+        (0x0403, 1, "bad-certificate"),
+        (0x0808, 1, "unsupported"),
+    ],
+)
+def test_another_scheme_or_hash_in_the_attestation(scheme: int, hash: int, verdict: str) -> None:
+    made = signed_twice(scheme, hash)
+    assert (made.by_the_draft(), made.by_proto()) == (verdict, verdict)
+
+
+@pytest.mark.parametrize(("number", "verdict"), [(2, "refused-algorithm"), (99, "unsupported")])
+def test_a_fingerprint_under_a_hash_that_is_not_used(number: int, verdict: str) -> None:
+    made = case(["pin"], [pin("pin")])
+    data = encode_statement(statement())
+    attestation = signature_attestation(Signature(Fingerprint(number, bytes(32)), 0x0807, bytes(64)))
+    made = replace(made, data=encode_record(data, [attestation]))
+    assert (made.by_the_draft(), made.by_proto()) == (verdict, verdict)
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_a_record_with_one_bit_changed_gets_the_same_verdict(data: st.DataObject) -> None:
+    made = case(["pin"], [pin("pin")], added=[OTHER_TYPE])
+    record = bytearray(made.data or b"")
+    bit = data.draw(st.integers(0, 8 * len(record) - 1))
+    record[bit // 8] ^= 1 << bit % 8
+    changed = replace(made, data=bytes(record))
+    assert changed.by_the_draft() == changed.by_proto()
+
+
+@pytest.mark.spec("fim-ver-4")
+def test_marks_of_the_pseudocode() -> None:
+    """`proto` keeps no marks yet."""
+    entry = pin("pin")
+    made = case(["pin"], [entry])
+    generation, tag = NOW * 1_000_000, tag_of(encode_statement(statement()), SHA256)
+    for mark, verdict in (
+        (Mark(generation, tag), "verified"),
+        (Mark(generation - 1, Tag(1, bytes(32))), "verified"),
+        (Mark(generation, Tag(1, bytes(32))), "equivocation"),
+        (Mark(generation + 1, tag), "rollback"),
+    ):
+        assert replace(made, marks={(entry, VOLUME, PATH): mark}).by_the_draft() == verdict
+    assert replace(made, marks={(entry, OTHER_VOLUME, PATH): Mark(generation + 1, tag)}).by_the_draft() == "verified"

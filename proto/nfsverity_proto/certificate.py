@@ -24,6 +24,8 @@ CHAIN_MAX = 8
 """Certificates that are ever looked at for one signer, itself included."""
 DOCUMENT_SIGNING = "1.3.6.1.5.5.7.3.36"
 """id-kp-documentSigning (RFC 9336)."""
+_RSASSA_PSS = "1.2.840.113549.1.1.10"
+"""id-RSASSA-PSS (RFC 4055); the keys of rsa_pss_rsae_sha256 are of rsaEncryption (fim-sig-3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ def parse_certificate(der: bytes) -> Certificate:
         certificate = x509.load_der_x509_certificate(der)
         if certificate.serial_number <= 0:  # RFC 5280 section 4.1.2.2
             raise ValueError("a serial number that is not positive")
+        if certificate.public_key_algorithm_oid.dotted_string == _RSASSA_PSS:  # which the library takes for RSA
+            raise ValueError("a key for RSASSA-PSS only; no scheme is for those")
         extensions = certificate.extensions
         public_key = certificate.public_key()
         subject = certificate.subject.rfc4514_string()

@@ -81,7 +81,10 @@ def _name(subject: str) -> x509.Name:
     """Raises `ValueError`."""
     from cryptography import x509
 
-    return x509.Name.from_rfc4514_string(subject)
+    try:
+        return x509.Name.from_rfc4514_string(subject)
+    except (ValueError, TypeError, Warning) as error:
+        raise ValueError(f"{subject!r} is no subject as RFC 4514 writes one, such as O=Example") from error
 
 
 def _below(url: str, prefix: str) -> bool:

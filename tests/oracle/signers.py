@@ -64,9 +64,16 @@ def certificate(
     not_after: int = NOT_AFTER,
     ca: bool = False,
     signs: bool | None = None,
+    signs_certificates: bool | None = None,
     purposes: Sequence[str] | None = (DOCUMENT_SIGNING,),
 ) -> bytes:
-    """The DER of a certificate. `signs`: keyUsage digitalSignature, None for no keyUsage at all."""
+    """The DER of a certificate.
+
+    `signs` and `signs_certificates`: digitalSignature and keyCertSign of keyUsage; with neither given, a CA has
+    the second one, and others have no keyUsage at all.
+    """
+    if signs is None and signs_certificates is None and ca:
+        signs_certificates = True
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -79,8 +86,19 @@ def certificate(
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
     )
-    if signs is not None:
-        usage = x509.KeyUsage(signs, not signs and not ca, False, False, False, ca, ca, False, False)
+    if signs is not None or signs_certificates is not None:
+        neither = not signs and not signs_certificates
+        usage = x509.KeyUsage(
+            digital_signature=bool(signs),
+            content_commitment=False,
+            key_encipherment=neither,
+            data_encipherment=False,
+            key_agreement=False,
+            key_cert_sign=bool(signs_certificates),
+            crl_sign=False,
+            encipher_only=False,
+            decipher_only=False,
+        )
         builder = builder.add_extension(usage, critical=True)
     if purposes is not None and not ca:
         builder = builder.add_extension(

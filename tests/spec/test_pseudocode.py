@@ -64,11 +64,11 @@ from .drafts import METADATA, code
 BLOCKS = code(METADATA, "pseudocode")
 BUILTINS = {f.__name__: f for f in (bytes, len, min, range, set)}
 SUBSET = (
-    ast.Module, ast.FunctionDef, ast.arguments, ast.arg, ast.Return, ast.Assign, ast.For, ast.While, ast.If, ast.Raise,
-    ast.Try, ast.ExceptHandler, ast.Expr, ast.Name, ast.Load, ast.Store, ast.Constant, ast.Tuple, ast.List,
-    ast.ListComp, ast.comprehension, ast.Call, ast.Attribute, ast.Subscript, ast.Slice, ast.IfExp, ast.BinOp,
-    ast.Add, ast.Sub, ast.Mult, ast.FloorDiv, ast.Mod, ast.Pow, ast.UnaryOp, ast.USub, ast.Not, ast.BoolOp, ast.And, ast.Or, ast.Compare,
-    ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn, ast.Is, ast.IsNot,
+    ast.Module, ast.FunctionDef, ast.arguments, ast.arg, ast.Return, ast.Assign, ast.For, ast.While, ast.If,
+    ast.Raise, ast.Try, ast.ExceptHandler, ast.Expr, ast.Name, ast.Load, ast.Store, ast.Constant, ast.Tuple, ast.List,
+    ast.ListComp, ast.comprehension, ast.Call, ast.Attribute, ast.Subscript, ast.Slice, ast.IfExp, ast.BinOp, ast.Add,
+    ast.Sub, ast.Mult, ast.FloorDiv, ast.Mod, ast.Pow, ast.UnaryOp, ast.USub, ast.Not, ast.BoolOp, ast.And, ast.Or,
+    ast.Compare, ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn, ast.Is, ast.IsNot,
 )  # fmt: skip
 HASH = hash_by_number(SHA256)
 H = HASH.digest

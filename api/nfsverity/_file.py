@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 
@@ -12,7 +13,7 @@ from nfsverity_client.sequential import SequentialReader
 from nfsverity_proto.verification import Verified
 from nfsverity_proto.xdr import Buffer
 
-from ._loop import wait_for
+from ._loop import begin, wait_for
 
 BUFFER = 2**18
 """Bytes that one read from the server is for, at least."""
@@ -34,11 +35,11 @@ class _Raw(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         self._check_open()
+        if whence == os.SEEK_END:
+            self.reader.pin()  # who knows where the end is counts on it
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.reader.size}.get(whence)
-        if base is None:
-            raise ValueError(f"whence {whence}")
-        if base + offset < 0:
-            raise ValueError(f"a seek to {base + offset}")
+        if base is None or base + offset < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         self._at = base + offset
         return self._at
 
@@ -55,13 +56,13 @@ class _Raw(io.RawIOBase):
 
     def readall(self) -> bytes:
         self._check_open()
-        data = wait_for(self.reader.pread(self._at, max(0, self.reader.size - self._at)))
+        data = wait_for(self.reader.pread(self._at))
         self._at += len(data)
         return data
 
     def close(self) -> None:
-        if not self.closed:
-            wait_for(self._sequential.close())
+        if not self.closed and self._sequential.active:
+            begin(self._sequential.close())
         super().close()
 
     def _check_open(self) -> None:
@@ -86,7 +87,8 @@ class File(io.BufferedReader):
 
     @property
     def size(self) -> int:
-        """Bytes, as signed."""
+        """Bytes, as signed. No newer version is turned to once this was asked."""
+        self._reader.pin()
         return self._reader.size
 
     @property

@@ -1,6 +1,10 @@
 # SPDX-FileCopyrightText: the nfs-verity authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The event loop, in a thread of its own, that blocking callers share."""
+"""The event loop, in a thread of its own, that blocking callers share.
+
+A thread does not survive a fork, so each process has its own loop. What a parent has opened may be used in the
+child: the client leaves the parent's connection alone, and makes another.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +16,24 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 _lock = threading.Lock()
-_running: tuple[int, asyncio.AbstractEventLoop] | None = None
-"""The process that it runs in, since a thread does not survive a fork."""
+_running: asyncio.AbstractEventLoop | None = None
+
+
+def _forget() -> None:
+    global _lock, _running
+    _lock, _running = threading.Lock(), None
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 def _loop() -> asyncio.AbstractEventLoop:
     global _running
     with _lock:
-        if _running is None or _running[0] != os.getpid():
-            loop = asyncio.new_event_loop()
-            threading.Thread(target=loop.run_forever, name="nfsverity", daemon=True).start()
-            _running = os.getpid(), loop
-        return _running[1]
+        if _running is None:
+            _running = asyncio.new_event_loop()
+            threading.Thread(target=_running.run_forever, name="nfsverity", daemon=True).start()
+        return _running
 
 
 def wait_for(work: Coroutine[Any, Any, T]) -> T:
@@ -34,3 +44,8 @@ def wait_for(work: Coroutine[Any, Any, T]) -> T:
     except BaseException:
         future.cancel()
         raise
+
+
+def begin(work: Coroutine[Any, Any, object]) -> None:
+    """Have `work` done, without waiting: it may be the loop's own thread, or the interpreter's end, that asks."""
+    asyncio.run_coroutine_threadsafe(work, _loop())

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypedDict, TypeVar, Unpack
 
 from nfsverity_client.presentation import Presentation
-from nfsverity_client.reader import FETCH_DEFAULT, Reader, open_file
+from nfsverity_client.reader import Reader, open_file
 from nfsverity_client.session import Session, Settings
 from nfsverity_client.trust_store import Bindings, TrustStore, certificate_file
 from nfsverity_proto.messages import Entry
@@ -26,6 +26,7 @@ from ._loop import wait_for
 T = TypeVar("T")
 log = logging.getLogger("nfsverity")
 Trust = Iterable[str | os.PathLike[str] | TrustEntry]
+SOME = 256
 Name = str | bytes
 """A path in the tree: names joined by "/"; text stands for its UTF-8."""
 
@@ -74,13 +75,12 @@ class AsyncTree:
         """Open a file of the tree: its record and first bytes verified, in one round trip."""
         chosen = None if presentation is None else Presentation(presentation)
         path = join_path(self._base, _path(name))
-        return await open_file(self._session, path, presentation=chosen, most=FETCH_DEFAULT)
+        return await open_file(self._session, path, presentation=chosen)
 
     async def read(self, name: Name) -> bytes:
         """The whole content of a file, verified."""
         path = join_path(self._base, _path(name))
-        reader = await open_file(self._session, path)
-        return await reader.pread(0, reader.size)
+        return await (await open_file(self._session, path)).pread()
 
     async def list(self, name: Name = b"") -> AsyncIterator[Entry]:
         """The entries of a directory, by name. The server's word, until there are volumes."""
@@ -122,18 +122,24 @@ class Tree:
     def list(self, name: Name = b"") -> Iterator[Entry]:
         """The entries of a directory, by name. The server's word, until there are volumes."""
         entries = self._tree.list(name)
-        while (entry := wait_for(_next(entries))) is not None:
-            yield entry
+        while some := wait_for(_some(entries)):
+            yield from some
 
     def walk(self, name: Name = b"") -> Iterator[bytes]:
         """The path of every file below a directory. The server's word, until there are volumes."""
         paths = self._tree.walk(name)
-        while (path := wait_for(_next(paths))) is not None:
-            yield path
+        while some := wait_for(_some(paths)):
+            yield from some
 
 
-async def _next(items: AsyncIterator[T]) -> T | None:
-    return await anext(items, None)
+async def _some(items: AsyncIterator[T]) -> Sequence[T]:
+    """The next few, so that a blocking caller need not wait for each; none at the end."""
+    found: list[T] = []
+    async for item in items:
+        found.append(item)
+        if len(found) == SOME:
+            break
+    return found
 
 
 class TreeOptions(TypedDict, total=False):

@@ -1,29 +1,25 @@
 # SPDX-FileCopyrightText: the nfs-verity authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""One connection to a server: calls out, replies in, matched by xid, each with a deadline.
+"""One connection to a server: calls out, replies in, matched by xid (fip-rpc-16).
 
 Replies are received straight into the memory that their data is verified in and delivered from; nothing is
-copied between. Framing and headers are `nfsverity_proto.rpc`'s.
+copied between. Framing and headers are `nfsverity_proto.rpc`'s. Deadlines are `session`'s: a call that is
+given up is one that was cancelled.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import socket
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from nfsverity_proto import rpc
-from nfsverity_proto.errors import MalformedMessage, NfsVerityError, TimedOut, Unreachable
+from nfsverity_proto.errors import MalformedMessage, NfsVerityError, Unreachable
 from nfsverity_proto.messages import CALLS_MAX, Procedure
 from nfsverity_proto.url import Url
 
 Ok = TypeVar("Ok")
-RECEIVE_BUFFER = 2**22
-"""Bytes the kernel may hold for us, so that the server works on while a reply is being verified."""
 
 
 @dataclass(slots=True)
@@ -83,41 +79,35 @@ class Connection(asyncio.BufferedProtocol):
     _transport: asyncio.Transport | None = None
     _closed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def call(self, procedure: Procedure[Any, Ok], arguments: Any, deadline: float) -> Ok:
-        """The result, nothing of which is a view. `deadline` is the event loop's time.
-
-        Raises `StatusError`, `PeerError`.
-        """
-        held = await self.call_holding(procedure, arguments, deadline)
-        held.release()
-        return held.ok
-
-    async def call_holding(self, procedure: Procedure[Any, Ok], arguments: Any, deadline: float) -> Held[Ok]:
+    async def call_holding(self, procedure: Procedure[Any, Ok], arguments: Any) -> Held[Ok]:
         """The result, whose `Tail` is a view until it is released. Raises `StatusError`, `PeerError`."""
-        loop = asyncio.get_running_loop()
+        xid = self._next_xid()
+        call = procedure.encode_call(xid, arguments)
+        await self._slots.acquire()
+        reply = self._send(xid, call)
         try:
-            async with asyncio.timeout_at(deadline):
-                await self._slots.acquire()
-                xid = self._next_xid()
-                reply: asyncio.Future[memoryview] = loop.create_future()
-                self._send(xid, reply, procedure.encode_call(xid, arguments))
-                try:
-                    message = await reply
-                finally:
-                    if self._waiting.pop(xid, None) is not None:
-                        self._given_up.add(xid)
-        except TimeoutError:
-            raise TimedOut(f"no answer to {procedure.name} in time") from None
-        return Held(procedure.decode_result(rpc.decode_reply(message)), message, self)
+            message = await reply
+        finally:
+            if self._waiting.pop(xid, None) is not None:
+                self._given_up.add(xid)
+            elif reply.done() and not reply.cancelled():
+                reply.exception()  # it was told, or it was given up and is of no interest
+        try:
+            results = rpc.decode_reply(message)
+        except MalformedMessage as error:
+            self._end(error)  # fip-client-7
+            raise
+        return Held(procedure.decode_result(results), message, self)
 
-    def _send(self, xid: int, reply: asyncio.Future[memoryview], call: bytes) -> None:
+    def _send(self, xid: int, call: bytes) -> asyncio.Future[memoryview]:
         if self.lost is not None or self._transport is None:
             self._slots.release()
             raise self.lost or Unreachable("the connection is closed")
-        self._waiting[xid] = reply
+        reply = self._waiting[xid] = asyncio.get_running_loop().create_future()
         self.traffic.calls += 1
         self.traffic.sent += len(call)
         self._transport.write(call)
+        return reply
 
     def _next_xid(self) -> int:
         self._xid = (self._xid + 1) & 0xFFFFFFFF
@@ -183,26 +173,12 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.abort()
 
 
-@contextlib.contextmanager
-def _reaching(url: Url) -> Iterator[None]:
-    try:
-        yield
-    except TimeoutError:
-        raise TimedOut(f"{url.server} did not accept a connection in time") from None
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise Unreachable(f"{url.server} cannot be reached: {reason}") from error
-
-
-async def connect(url: Url, traffic: Traffic, deadline: float) -> Connection:
-    """A connection to the server of a URL. Raises `Unreachable`, `TimedOut`."""
+async def connect(url: Url, traffic: Traffic) -> Connection:
+    """A connection to the server of a URL. Raises `Unreachable`."""
     loop = asyncio.get_running_loop()
-    with _reaching(url):
-        async with asyncio.timeout_at(deadline):
-            transport, connection = await loop.create_connection(lambda: Connection(traffic), url.host, url.port)
-    sock = transport.get_extra_info("socket")
-    if sock is not None:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+    try:
+        _, connection = await loop.create_connection(lambda: Connection(traffic), url.host, url.port)
+    except (OSError, UnicodeError) as error:  # UnicodeError: no name of a host
+        reason = getattr(error, "strerror", None) or error
+        raise Unreachable(f"{url.server} cannot be reached: {reason}") from error
     return connection

@@ -58,19 +58,49 @@ class VerifiedNodes:
         self._level, self._level_hashes = None, ()
 
     def anchors(self, first: int, end: int) -> list[Anchor]:
-        """Verified nodes above the units [first, end), as low as they are known; first < end."""
-        if self._level is not None:
-            level = self._level
-            return [
-                Anchor(max(first, index << level), min(end, (index + 1) << level), level, self._level_hashes[index])
-                for index in range(first >> level, ((end - 1) >> level) + 1)
-            ]
+        """Verified nodes above the units [first, end), in order, so that the fewest hashes are to be asked for."""
+        whole: list[Anchor] = []
         level = ((end - 1) ^ first).bit_length()
-        height = self.shape.height
-        while level < height:
-            value = self._recent.get((level, first >> level))
-            if value is not None:
-                self._recent.move_to_end((level, first >> level))
-                return [Anchor(first, end, level, value)]
-            level += 1
-        return [Anchor(first, end, height, self._root)]
+        if self._cover(first, end, level, first >> level, whole):
+            return whole
+        if self._level is None:
+            return [self._lowest(first, end, self.shape.height, self._root)]
+        level = self._level
+        return [
+            self._lowest(max(first, index << level), min(end, (index + 1) << level), level, self._level_hashes[index])
+            for index in range(first >> level, ((end - 1) >> level) + 1)
+        ]
+
+    def _cover(self, first: int, end: int, level: int, index: int, whole: list[Anchor]) -> bool:
+        """Whether known nodes lie above exactly the units of [first, end) that node (level, index) is above.
+
+        What is known was folded up to the root: below a node that is not known, nothing is looked for.
+        """
+        low, high = index << level, min((index + 1) << level, self.shape.units)
+        if low >= end or high <= first:
+            return True
+        value = self._known(level, index)
+        if value is not None and first <= low and high <= end:
+            whole.append(Anchor(low, high, level, value))
+            return True
+        if level == 0 or (value is None and (self._level is None or level <= self._level)):
+            return False
+        return self._cover(first, end, level - 1, 2 * index, whole) and self._cover(
+            first, end, level - 1, 2 * index + 1, whole
+        )
+
+    def _lowest(self, first: int, end: int, level: int, value: bytes) -> Anchor:
+        """The lowest known node above the units; that of `level` is one."""
+        for lower in range(((end - 1) ^ first).bit_length(), level):
+            known = self._known(lower, first >> lower)
+            if known is not None:
+                return Anchor(first, end, lower, known)
+        return Anchor(first, end, level, value)
+
+    def _known(self, level: int, index: int) -> bytes | None:
+        if level == self._level:
+            return self._level_hashes[index]
+        value = self._recent.get((level, index))
+        if value is not None:
+            self._recent.move_to_end((level, index))
+        return value

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Coroutine, Iterable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 async def in_order(jobs: Iterable[Coroutine[Any, Any, T]], window: int) -> AsyncGenerator[T, None]:
@@ -29,3 +30,14 @@ async def in_order(jobs: Iterable[Coroutine[Any, Any, T]], window: int) -> Async
         for task in pending:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
+
+
+async def both(one: Coroutine[Any, Any, T], other: Coroutine[Any, Any, U]) -> tuple[T, U]:
+    """The results of two jobs at the same time. Whenever this ends, neither is left running."""
+    tasks = asyncio.ensure_future(one), asyncio.ensure_future(other)
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

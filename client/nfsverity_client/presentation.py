@@ -7,7 +7,6 @@ Bytes and verdicts are the same in all of them. Each function takes a `Caller`, 
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 from collections.abc import Coroutine, Iterator, Sequence
 from enum import StrEnum
@@ -21,8 +20,8 @@ from nfsverity_proto.tree import AHEAD_NODES, Shape, root
 
 from .connection import Held, Traffic
 from .nodes import Anchor
-from .pipeline import in_order
-from .version import Span, Version, span_leaves, verify_span
+from .pipeline import both, in_order
+from .version import Span, UnitsFailed, Version, span_leaves, verify_span
 
 Ok = TypeVar("Ok")
 SPAN = 2**20
@@ -49,7 +48,7 @@ class TooLarge(NfsVerityError):
 
 
 class TreeFailed(Mismatch):
-    """Hashes of a whole level, received or made, do not fold to the root."""
+    """Hashes of a whole level, as received, do not fold to the root."""
 
 
 class Caller(Protocol):
@@ -71,6 +70,11 @@ def spans(shape: Shape, first: int, end: int) -> Iterator[tuple[int, int]]:
         first = stop
 
 
+def window(shape: Shape) -> int:
+    """Spans that are under way at once: fewer where each is one large unit."""
+    return WINDOW if shape.unit_size <= SPAN else 2
+
+
 async def read_verified(caller: Caller, version: Version, first: int, end: int, presentation: Presentation) -> Span:
     """Units [first, end), at most `SPAN` bytes or one unit, verified under the lowest nodes that are known.
 
@@ -83,15 +87,21 @@ async def read_verified(caller: Caller, version: Version, first: int, end: int, 
         span, proof = await _receive(caller, version, first, end, anchors[0].level, due[0])
         proofs = [proof]
     elif any(due):
-        (span, _), proofs = await asyncio.gather(
-            _receive(caller, version, first, end, None, 0),
-            asyncio.gather(*(prove(caller, version, *wanted) for wanted in zip(anchors, due, strict=True))),
+        (span, _), proofs = await both(
+            _receive(caller, version, first, end, None, 0), _prove_all(caller, version, anchors, due)
         )
     else:
         span, _ = await _receive(caller, version, first, end, None, 0)
         proofs = [[] for _ in anchors]
     verify_span(version, span, span_leaves(version, span), anchors, proofs)
     return span
+
+
+async def _prove_all(
+    caller: Caller, version: Version, anchors: Sequence[Anchor], due: Sequence[int]
+) -> list[list[bytes]]:
+    jobs = (prove(caller, version, anchor, count) for anchor, count in zip(anchors, due, strict=True))
+    return [proof async for proof in in_order(jobs, WINDOW)]
 
 
 async def prove(caller: Caller, version: Version, anchor: Anchor, due: int) -> list[bytes]:
@@ -180,14 +190,20 @@ def pieces(shape: Shape, first: int, end: int, ok: m.ReadOk) -> list[memoryview 
 async def prepare(caller: Caller, version: Version, presentation: Presentation) -> None:
     """What a presentation does once for a version, before its first read.
 
-    Raises `TreeFailed`, `TooLarge`, `StatusError`, `PeerError`.
+    Raises `TreeFailed`, `UnitsFailed`, `TooLarge`, `StatusError`, `PeerError`.
     """
     if version.shape.units < 2:
         return
     if presentation is Presentation.AHEAD:
         level = version.shape.lowest_level(AHEAD_NODES)
         hashes = await tree_level(caller, version, level, 0, version.shape.width(level))
-        _check_root(version, hashes, "the hashes that the server gave")
+        expected, found = version.verified.content.tree.root, root(version.hash, hashes)
+        if not hmac.compare_digest(expected, found):
+            raise TreeFailed(
+                "the hashes that the server gave do not lead to the signed root",
+                expected=expected.hex(),
+                found=found.hex(),
+            )
         version.nodes.set_level(level, hashes)
     elif presentation is Presentation.RECONSTRUCT:
         version.nodes.set_level(0, await _reconstruct(caller, version))
@@ -225,14 +241,10 @@ async def _reconstruct(caller: Caller, version: Version) -> list[bytes]:
         )
     jobs = (_receive(caller, version, first, end, None, 0) for first, end in spans(shape, 0, shape.units))
     leaves: list[bytes] = []
-    async for span, _ in in_order(jobs, WINDOW):
+    async for span, _ in in_order(jobs, window(shape)):
         leaves += span_leaves(version, span)
         span.release()
-    _check_root(version, leaves, "the content")
-    return leaves
-
-
-def _check_root(version: Version, hashes: Sequence[bytes], what: str) -> None:
-    expected, found = version.verified.content.tree.root, root(version.hash, hashes)
+    expected, found = version.verified.content.tree.root, root(version.hash, leaves)
     if not hmac.compare_digest(expected, found):
-        raise TreeFailed(f"the root over {what} is not the signed one", expected=expected.hex(), found=found.hex())
+        raise UnitsFailed(version, Anchor(0, shape.units, shape.height, expected), leaves, found)
+    return leaves

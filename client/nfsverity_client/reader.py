@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+import io
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from nfsverity_proto import messages as m
@@ -30,13 +32,13 @@ from nfsverity_proto.verification import Verified
 from .faults import LocatedMismatch, locate
 from .pipeline import in_order
 from .presentation import (
-    WINDOW,
     Presentation,
     TreeFailed,
     prepare,
     read_verified,
     received_proof,
     spans,
+    window,
 )
 from .session import Session
 from .version import Span, UnitsFailed, Version, span_leaves, verify_span
@@ -44,8 +46,6 @@ from .version import Span, UnitsFailed, Version, span_leaves, verify_span
 T = TypeVar("T")
 FETCH_DEFAULT = 2**16
 """Bytes of units that come with the record when a file is opened."""
-POLL_PAUSE = 0.1
-"""Seconds at least between two polls for one file (fip-poll-8)."""
 RESOLVES_MAX = 3
 _TROUBLE = frozenset((m.Status.CHANGED, m.Status.UPDATING, m.Status.UNSIGNED, m.Status.BAD_HANDLE))
 _GONE = frozenset((m.Status.NOT_FOUND, m.Status.NOT_DIRECTORY, m.Status.IS_DIRECTORY, m.Status.BAD_HANDLE))
@@ -56,8 +56,8 @@ class _Replaced(Exception):
     """A following reader has gone over to a newer version; what was under way is begun again."""
 
 
-def _is_trouble(error: BaseException) -> bool:
-    return isinstance(error, UnitsFailed | TreeFailed) or (isinstance(error, StatusError) and error.status in _TROUBLE)
+def _is_trouble(error: Trouble) -> bool:
+    return not isinstance(error, StatusError) or error.status in _TROUBLE
 
 
 class Reader:
@@ -74,10 +74,13 @@ class Reader:
         self.version: Version
         self._pinned = False
         self._first: Span | None = None
-        self._prepared: asyncio.Future[None] | None = None
+        self._prepared: Version | None = None
+        self._preparing = asyncio.Lock()
         self._settling = asyncio.Lock()
-        self._last_poll = float("-inf")
+        self._turns = 0
+        """How often trouble was settled such that it is to be tried again."""
         self._resolves = 0
+        """How often the path was resolved again since something was verified."""
 
     @property
     def verified(self) -> Verified:
@@ -93,12 +96,19 @@ class Reader:
     def url(self) -> str:
         return self.session.url_of(self.path)
 
+    def pin(self) -> None:
+        """Stay with this version from now on, as if a byte of it had been delivered."""
+        self._pinned = True
+
     # delivery
 
-    async def pread(self, offset: int, length: int) -> bytes:
-        """The verified bytes [offset, offset + length), fewer at the end of the file."""
-        parts = [bytes(part) async for part in self.stream(offset, length)]
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+    async def pread(self, offset: int = 0, length: int | None = None) -> bytes:
+        """The verified bytes [offset, offset + length), fewer at the end of the file; to its end without a length."""
+        whole = io.BytesIO()
+        async with contextlib.aclosing(self.stream(offset, length)) as parts:
+            async for part in parts:
+                whole.write(part)
+        return whole.getvalue()
 
     async def preadinto(self, offset: int, buffer: memoryview) -> int:
         """Fill `buffer` from `offset` on; the number of bytes, fewer only at the end of the file."""
@@ -117,14 +127,15 @@ class Reader:
             version = self.version
             stop = version.shape.size if length is None else min(version.shape.size, offset + length)
             if offset >= stop:
-                self._pinned = True
+                self._pinned |= length != 0
                 return
-            units = version.shape.units_of(offset, stop)
             try:
-                async with contextlib.aclosing(in_order(self._span_jobs(version, *units), WINDOW)) as found:
+                async with contextlib.aclosing(self._spans(version, offset, stop)) as found:
                     async for span in found:
+                        if self.version is not version:
+                            raise _Replaced
+                        self._pinned = True
                         for part in span.cut(offset, stop):
-                            self._pinned = True
                             yield part
                         if span is not self._first:
                             span.release()
@@ -134,79 +145,83 @@ class Reader:
             except VerificationError as error:
                 raise self._named(error) from error.__cause__
 
-    def _span_jobs(self, version: Version, first: int, end: int) -> Iterator[Coroutine[Any, Any, Span]]:
+    async def _spans(self, version: Version, offset: int, stop: int) -> AsyncGenerator[Span, None]:
+        """The units that hold bytes [offset, stop), verified, in order."""
+        first, end = version.shape.units_of(offset, stop)
         held = self._first
         if held is not None and held.first <= first < held.end:
-            yield self._held(held)
+            yield held
             first = held.end
-        for span_first, span_end in spans(version.shape, first, end):
-            yield self._span(version, span_first, span_end)
-
-    async def _held(self, span: Span) -> Span:
-        return span
+        if first < end:
+            await self._attempt(version, lambda: self._prepare(version))
+            jobs = (self._span(version, *units) for units in spans(version.shape, first, end))
+            async with contextlib.aclosing(in_order(jobs, window(version.shape))) as found:
+                async for span in found:
+                    yield span
 
     async def _span(self, version: Version, first: int, end: int) -> Span:
-        """Units that verified. Raises `_Replaced` where there is another version by now."""
+        read = partial(read_verified, self.session, version, first, end, self.presentation)
+        span = await self._attempt(version, read)
+        self._resolves = 0
+        return span
 
-        async def read() -> Span:
-            await self._prepare(version)
-            return await read_verified(self.session, version, first, end, self.presentation)
+    async def _attempt(self, version: Version, work: Callable[[], Awaitable[T]]) -> T:
+        """The result of `work`, done again as often as trouble can be settled.
 
-        while True:
+        Raises `_Replaced` where there is another version by then.
+        """
+        while self.version is version:
+            turn = self._turns
             try:
-                return await read()
+                return await work()
             except (UnitsFailed, TreeFailed, StatusError) as trouble:
                 if not _is_trouble(trouble):
                     raise
-                await self._settle(version, trouble)
-            if self.version is not version:
-                raise _Replaced
+                await self._settle(version, trouble, turn)
+        raise _Replaced
 
     async def _prepare(self, version: Version) -> None:
-        """What the presentation does first, once for all spans."""
-        if self.presentation in (Presentation.INLINE, Presentation.ON_DEMAND):
-            return
-        if self._prepared is None:
-            self._prepared = asyncio.ensure_future(prepare(self.session, version, self.presentation))
-        prepared = self._prepared
-        try:
-            await asyncio.shield(prepared)
-        except BaseException:
-            if prepared.done() and self._prepared is prepared:
-                self._prepared = None
-            raise
+        """What the presentation does first, once for all who read."""
+        if self.presentation in (Presentation.AHEAD, Presentation.RECONSTRUCT):
+            async with self._preparing:
+                if self._prepared is not version:
+                    await prepare(self.session, version, self.presentation)
+                    self._prepared = version
 
     # faults
 
     async def faults(self) -> AsyncGenerator[Mismatch, None]:
         """Every part of the file that is not what was signed; nothing where all of it is."""
+        self._pinned = True
         version = self.version
-        jobs = (self._faults_of(version, first, end) for first, end in spans(version.shape, 0, version.shape.units))
-        async with contextlib.aclosing(in_order(jobs, WINDOW)) as found:
-            async for faults, tree_failed in found:
+        units = version.shape.units
+        first = 0 if self._first is None else self._first.end
+        if first == units:
+            return
+        whole = await self._faults_of(self._attempt(version, lambda: self._prepare(version)))
+        for fault in whole:
+            yield fault
+        if whole:
+            return
+        jobs = (self._faults_of(self._span(version, *span)) for span in spans(version.shape, first, units))
+        async with contextlib.aclosing(in_order(jobs, window(version.shape))) as found:
+            async for faults in found:
                 for fault in faults:
                     yield fault
-                if tree_failed:
-                    return
 
-    async def _faults_of(self, version: Version, first: int, end: int) -> tuple[list[Mismatch], bool]:
-        held = self._first
-        if held is not None and held.first <= first and end <= held.end:
-            return [], False
-        self._pinned = True
+    async def _faults_of(self, job: Coroutine[Any, Any, Span | None]) -> Sequence[Mismatch]:
         try:
-            (await self._span(version, first, end)).release()
-        except LocatedMismatch as error:
-            return [self._located(fault) for fault in error.faults], False
+            span = await job
         except Mismatch as error:
-            return [self._located(error)], isinstance(error, TreeFailed)
+            faults = error.faults if isinstance(error, LocatedMismatch) else (error,)
+            for fault in faults:
+                self._named(fault)
+            return faults
         except VerificationError as error:
             raise self._named(error) from error.__cause__
-        return [], False
-
-    def _located(self, fault: Mismatch) -> Mismatch:
-        fault.where = self.url
-        return fault
+        if span is not None:
+            span.release()
+        return ()
 
     def _named(self, error: VerificationError) -> VerificationError:
         error.where = error.where or self.url
@@ -215,43 +230,40 @@ class Reader:
     # versions
 
     async def _open(self, most: int, *, tolerant: bool) -> None:
-        """FETCH; where the server has no whole answer, RECORD and steps V1 to V4."""
+        """FETCH; where the server has no whole answer, RECORD: then trouble is settled by whoever reads."""
         try:
             held = await self.session.call_holding(m.FETCH, m.FetchArgs(m.ROOT_HANDLE, self.path, most))
         except StatusError as error:
-            if error.status is m.Status.UNSIGNED:
-                raise self._named(Unsigned("the server has no record for it")) from error
             if error.status not in (m.Status.CHANGED, m.Status.UPDATING):
-                raise
-            await self._open_without_data(error, tolerant=tolerant)
+                raise self._unsigned(error) from error
+            handle = (await self.session.resolve(self.path)).object
+            self.version = Version(handle, await self._verify(await self._record(handle)))
             return
         ok = held.ok
-        self.version = version = Version(ok.object, await self._verify(ok.record))
+        self.version = version = Version(ok.object, await self._verify(ok.record))  # fip-fetch-6
         try:
-            span = self._fetched(version, ok, most)
-            if span is not None:
-                span.holders.append(held)
-                self._first = span
+            self._first = self._fetched(version, ok, most)
         except UnitsFailed as trouble:
-            if tolerant:
-                return
-            await self._settle_open(version, trouble)
+            if not tolerant:
+                await self._settle_open(version, trouble)
+        if self._first is None:
+            held.release()
 
-    async def _open_without_data(self, trouble: StatusError, *, tolerant: bool) -> None:
-        handle = (await self.session.resolve(self.path)).object
+    async def _record(self, handle: bytes) -> bytes:
         try:
-            record = (await self.session.call(m.RECORD, m.RecordArgs(handle, b"", 0))).record
+            return (await self.session.call(m.RECORD, m.RecordArgs(handle, b"", 0))).record
         except StatusError as error:
-            if error.status is m.Status.UNSIGNED:
-                raise self._named(Unsigned("the server has no record for it")) from error
-            raise
-        self.version = Version(handle, await self._verify(record))
-        if not tolerant:
-            await self._settle_open(self.version, trouble)
+            raise self._unsigned(error) from error
+
+    def _unsigned(self, error: StatusError) -> Exception:
+        """The error to raise for a status: unsigned is a verdict."""
+        if error.status is m.Status.UNSIGNED:
+            return self._named(Unsigned("the server has no record for it"))
+        return error
 
     async def _settle_open(self, version: Version, trouble: Trouble) -> None:
         try:
-            await self._settle(version, trouble)
+            await self._settle(version, trouble, self._turns)
         except VerificationError as error:
             raise self._named(error) from error.__cause__
 
@@ -278,33 +290,37 @@ class Reader:
         verify_span(version, span, span_leaves(version, span), anchors, [proof])
         return span
 
-    async def _settle(self, version: Version, trouble: Trouble) -> None:
+    async def _settle(self, version: Version, trouble: Trouble, turn: int) -> None:
         """Steps V1 to V4: returns where it is to be tried again, maybe under a newer version.
 
-        Raises the verdict where it is not.
+        Raises the verdict where it is not. `turn` is that in which the trouble was met.
         """
         async with self._settling:
-            if self.version is not version:
+            if self.version is not version or self._turns != turn:
                 return
             if isinstance(trouble, StatusError) and trouble.status is m.Status.BAD_HANDLE:
                 await self._resolve_again(version, trouble)
-                return
-            polled = False
-            answer = await self._ask(version, 0.0)  # V1
-            while True:
-                if isinstance(answer, bytes):  # V2
-                    if await self._take(version, answer):
-                        return
-                    answer = m.Status.UNCHANGED
-                if answer is m.Status.UNCHANGED:  # V3
-                    if polled:
-                        return
-                    raise await self._verdict(version, trouble)
-                left = self.session.budget.left()  # V4
-                if left <= 0:
-                    raise Updating("the file is still being updated, and the time to wait is over")
-                answer = await self._poll(version, left)
-                polled = True
+            else:
+                await self._follow_steps(version, trouble)
+            self._turns += 1
+
+    async def _follow_steps(self, version: Version, trouble: Trouble) -> None:
+        polled = False
+        answer = await self._ask(version, 0.0)  # V1
+        while True:
+            if isinstance(answer, bytes):  # V2
+                if await self._take(version, answer):
+                    return
+                answer = m.Status.UNCHANGED
+            if answer is m.Status.UNCHANGED:  # V3
+                if polled:
+                    return
+                raise await self._verdict(version, trouble)
+            left = self.session.budget.left()  # V4
+            if left <= 0:
+                raise Updating("the file is still being updated, and the time to wait is over")
+            answer = await self._poll(version, left)
+            polled = True
 
     async def _take(self, version: Version, record: bytes) -> bool:
         """Step V2; whether there is a newer version now."""
@@ -324,40 +340,46 @@ class Reader:
                 found=f"generation {verified.file.when.generation}",
             )
         self.version = Version(version.handle, verified)
-        self._first, self._prepared = None, None
+        self._first = None
         return True
 
     async def _ask(self, version: Version, wait: float) -> bytes | m.Status:
         """RECORD with what is known: another record, UNCHANGED or UPDATING. Raises the verdict for what is gone."""
         known = hashlib.sha256(version.verified.data).digest()
-        try:
-            arguments = m.RecordArgs(version.handle, known, min(int(wait * 1000), m.WAIT_MAX))
-            record = (await self.session.call(m.RECORD, arguments, wait=wait)).record
-        except StatusError as error:
-            for status in (m.Status.UNCHANGED, m.Status.UPDATING):
-                if error.status is status:
-                    return status
-            if error.status is m.Status.UNSIGNED and not self._pinned:
-                raise Unsigned("the server has no record for it any more") from error
-            if error.status is m.Status.BAD_HANDLE:
+        while True:
+            arguments = m.RecordArgs(version.handle, known, round(wait * 1000))
+            try:
+                record = (await self.session.call(m.RECORD, arguments, wait=wait)).record
+            except StatusError as error:
+                for answer in (m.Status.UNCHANGED, m.Status.UPDATING):
+                    if error.status is answer:
+                        return answer
+                if error.status is m.Status.BUSY and wait:  # it holds polls enough: ask again with what is left
+                    return m.Status.UPDATING
+                if error.status is m.Status.UNSIGNED:
+                    gone = Stale if self._pinned else Unsigned
+                    raise gone("the server has no record for it any more") from error
+                if error.status is not m.Status.BAD_HANDLE:
+                    raise self._gone(error) from error
                 await self._resolve_again(version, error)
-                return await self._ask(version, wait)
-            if error.status is m.Status.UNSIGNED or (self._pinned and error.status in _GONE):
-                raise Stale("the server has no record for it any more") from error
-            raise
-        if hashlib.sha256(record).digest() == known:
-            raise MalformedMessage("a reply to RECORD has the record that was known (fip-record-4)")
-        return record
+                wait = 0.0
+                continue
+            if hashlib.sha256(record).digest() == known:
+                raise MalformedMessage("a reply to RECORD has the record that was known (fip-record-4)")
+            return record
+
+    def _gone(self, error: StatusError) -> Exception:
+        """The error to raise for a status: for a pinned reader, what is gone is stale."""
+        if self._pinned and error.status in _GONE:
+            return Stale("the file is not there any more")
+        return error
 
     async def _poll(self, version: Version, left: float) -> bytes | m.Status:
         """Step V4, within the budget."""
-        loop = asyncio.get_running_loop()
         with self.session.budget.spending():
-            pause = self._last_poll + POLL_PAUSE - loop.time()
-            if pause > 0:
-                await asyncio.sleep(min(pause, left))
-            self._last_poll = loop.time()
-            return await self._ask(version, max(0.001, self.session.budget.left()))
+            await asyncio.sleep(min(self.session.pause_before_poll(self.path), left))
+            wait = min(max(self.session.budget.left(), 0.001), m.WAIT_MAX / 1000)
+            return await self._ask(version, wait)
 
     async def _resolve_again(self, version: Version, error: StatusError) -> None:
         self._resolves += 1
@@ -366,9 +388,7 @@ class Reader:
         try:
             version.handle = (await self.session.resolve(self.path)).object
         except StatusError as gone:
-            if self._pinned and gone.status in _GONE:
-                raise Stale("the file is not there any more") from gone
-            raise
+            raise self._gone(gone) from gone
 
     async def _verdict(self, version: Version, trouble: Trouble) -> VerificationError:
         if isinstance(trouble, StatusError):

@@ -9,7 +9,6 @@ and the volume ID is bound to the server at first use.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -17,10 +16,18 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 from nfsverity_proto import messages as m
-from nfsverity_proto.errors import MalformedMessage, StatusError, Unreachable, VerificationError, WrongVolume
+from nfsverity_proto.errors import (
+    MalformedMessage,
+    NoCertificate,
+    PeerError,
+    StatusError,
+    TimedOut,
+    Unreachable,
+    VerificationError,
+    WrongVolume,
+)
 from nfsverity_proto.path import check_name, join_path
 from nfsverity_proto.record import Fingerprint, decode_record
-from nfsverity_proto.tree import SIZE_MAX
 from nfsverity_proto.trust import TrustEntry, expected_volumes
 from nfsverity_proto.url import Url
 from nfsverity_proto.verification import (
@@ -42,6 +49,10 @@ RECONNECTS = 5
 PAUSE = 0.1
 """Seconds before a call that was answered BUSY, or whose connection was lost, is made again; then twice that, …"""
 PAUSE_MAX = 1.0
+POLL_PAUSE = 0.1
+"""Seconds at least between two polls for one file (fip-poll-8)."""
+CERTIFICATES_MAX = 64
+"""Signers whose certificates are remembered."""
 
 
 class Bindings(Protocol):
@@ -90,8 +101,14 @@ class Session:
         self._on_binding = on_binding
         self._bound: bytes | None = None
         self._certificates: dict[Fingerprint, Sequence[bytes]] = {}
+        self._polled: dict[bytes, float] = {}
+        """When the last poll for a path was or will be sent, by the event loop's time."""
+        self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._connection: Connection | None = None
         self._connecting = asyncio.Lock()
+        self._left: list[Connection] = []
+        """Connections of other event loops; after a fork, of the other process."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -102,7 +119,9 @@ class Session:
         await self.close()
 
     async def close(self) -> None:
-        if self._connection is not None:
+        """End what is under way. Nothing can be asked any more."""
+        self._closed = True
+        if self._connection is not None and self._loop is asyncio.get_running_loop():
             await self._connection.close()
 
     # calls
@@ -116,36 +135,58 @@ class Session:
     async def call_holding(self, procedure: m.Procedure[Any, Ok], arguments: Any, *, wait: float = 0.0) -> Held[Ok]:
         """The result, whose `Tail` is a view. `wait`: seconds by which the server may hold the call.
 
-        Made again while the server is busy, and on a new connection where the old one was lost: every
-        procedure is idempotent (fip-rpc-19, fip-client-3). Raises `StatusError`, `PeerError`.
+        Made again while the server is busy (not where it may hold it), and on a new connection where the old
+        one was lost: every procedure is idempotent (fip-rpc-19, fip-client-3). Raises `StatusError`, `PeerError`.
         """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.settings.timeout + wait
+        if self._closed:
+            raise ValueError("the session is closed")
+        deadline = asyncio.get_running_loop().time() + self.settings.timeout + wait  # fip-client-1
+        asked = False
         pause, losses = PAUSE, 0
-        while True:
-            connection = None
-            try:
-                connection = await self._connected(deadline)
-                return await connection.call_holding(procedure, arguments, deadline)
-            except Unreachable:
-                losses += 1
-                if losses > RECONNECTS or (connection is None and losses == 1) or loop.time() + pause > deadline:
-                    raise
-            except StatusError as error:
-                if error.status is not m.Status.BUSY or loop.time() + pause > deadline:
-                    raise
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, PAUSE_MAX)
+        try:
+            async with asyncio.timeout_at(deadline):
+                while True:
+                    connected = False
+                    try:
+                        connection = await self._connected()
+                        connected = asked = True
+                        return await connection.call_holding(procedure, arguments)
+                    except Unreachable:
+                        losses += 1
+                        if losses > RECONNECTS or (losses == 1 and not connected):
+                            raise
+                    except StatusError as error:
+                        if error.status is not m.Status.BUSY or wait:
+                            raise
+                        if asyncio.get_running_loop().time() + pause > deadline:
+                            raise
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, PAUSE_MAX)
+        except TimeoutError:
+            what = f"did not answer {procedure.name}" if asked else "did not accept a connection"
+            raise TimedOut(f"{self.url.server} {what} within {self.settings.timeout + wait:g} seconds") from None
 
-    async def _connected(self, deadline: float) -> Connection:
+    async def _connected(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._connection is not None:
+                self._left.append(self._connection)
+            self._loop, self._connection, self._connecting = loop, None, asyncio.Lock()
         connection = self._connection
         if connection is None or connection.lost is not None:
             async with self._connecting:
                 connection = self._connection
                 if connection is None or connection.lost is not None:
-                    connection = await connect(self.url, self.traffic, deadline)
-                    self._connection = connection
+                    connection = self._connection = await connect(self.url, self.traffic)
         return connection
+
+    def pause_before_poll(self, path: bytes) -> float:
+        """Seconds to let pass before a poll for a file is sent; it is then taken for sent (fip-poll-8)."""
+        now = asyncio.get_running_loop().time()
+        at = max(now, self._polled.get(path, 0.0) + POLL_PAUSE)
+        self._polled = {other: sent for other, sent in self._polled.items() if sent + POLL_PAUSE > now}
+        self._polled[path] = at
+        return at - now
 
     # records
 
@@ -159,11 +200,21 @@ class Session:
         """
         url = self.url_of(path)
         expected = Expected(path, self._expected_volumes(url), url)
-        certificates = {} if record is None else await self._signers(record)
-        verified = verify_record(
-            record, expected, self.settings.trust, certificates, int(time.time()), self.settings.algorithms
-        )
-        self._bind(verified.file.volume, expected)
+        certificates, trouble = await self._signers(record)
+        try:
+            verified = verify_record(
+                record, expected, self.settings.trust, certificates, int(time.time()), self.settings.algorithms
+            )
+        except NoCertificate:
+            if trouble is not None:
+                raise trouble from None
+            raise
+        if len(self._certificates) > CERTIFICATES_MAX:
+            self._certificates.clear()
+        proven = {signer.certificate.der for signer in verified.signers}
+        self._certificates |= {signer: chain for signer, chain in certificates.items() if chain[0] in proven}
+        if expected.volumes is None:
+            self._bind(verified.file.volume)
         return verified
 
     def _expected_volumes(self, url: str) -> frozenset[bytes] | None:
@@ -176,74 +227,88 @@ class Session:
             self._bound = self._bindings.get(self.url.server)
         return None if self._bound is None else frozenset((self._bound,))
 
-    def _bind(self, volume: bytes, expected: Expected) -> None:
-        if expected.volumes is not None:
-            return
-        bound = volume
-        if self._bindings is not None:
-            bound = self._bindings.bind(self.url.server, volume)
-        self._bound = bound
-        if bound != volume:
-            raise WrongVolume("the record is of another volume", expected=bound.hex(), found=volume.hex())
-        if self._on_binding is not None:
-            self._on_binding(self.url.server, volume)
+    def _bind(self, volume: bytes) -> None:
+        if self._bound is None:
+            self._bound = volume if self._bindings is None else self._bindings.bind(self.url.server, volume)
+            if self._bound == volume and self._on_binding is not None:
+                self._on_binding(self.url.server, volume)
+        if self._bound != volume:
+            raise WrongVolume("the record is of another volume", expected=self._bound.hex(), found=volume.hex())
 
-    async def _signers(self, record: bytes) -> dict[Fingerprint, Sequence[bytes]]:
-        """Certificates of signers that are not pinned, from the server; believed only by their digest."""
+    async def _signers(self, record: bytes | None) -> tuple[dict[Fingerprint, Sequence[bytes]], PeerError | None]:
+        """Certificates of signers that are not pinned, from the server; believed only by their digest.
+
+        And what went wrong where they could not be asked for: it matters only if one of them was needed.
+        """
+        found: dict[Fingerprint, Sequence[bytes]] = {}
+        if record is None:
+            return found, None
         try:
             wanted = signers_to_fetch(decode_record(record), self.settings.trust)
         except VerificationError:
-            return {}  # `verify_record` says it in its turn
+            return found, None  # `verify_record` says it in its turn
         for signer in wanted:
-            if signer not in self._certificates:
-                with contextlib.suppress(StatusError):
-                    ok = await self.call(m.CERTIFICATE, m.CertificateArgs(signer))
-                    self._certificates[signer] = ok.certificates
-        return self._certificates
+            try:
+                found[signer] = (
+                    self._certificates.get(signer)
+                    or (await self.call(m.CERTIFICATE, m.CertificateArgs(signer))).certificates
+                )
+            except StatusError:
+                continue  # it is not to be had
+            except PeerError as error:
+                return found, error
+        return found, None
 
     # names
 
     async def resolve(self, path: bytes) -> m.ResolveOk:
         """Raises `StatusError`, `PeerError`."""
-        ok = await self.call(m.RESOLVE, m.ResolveArgs(m.ROOT_HANDLE, path))
-        _check_attributes(ok.attributes)
-        return ok
+        return await self.call(m.RESOLVE, m.ResolveArgs(m.ROOT_HANDLE, path))
 
     async def list(self, path: bytes) -> AsyncIterator[m.Entry]:
         """The entries of a directory, ascending by name: the server's word (fip-dir-7).
 
         Raises `StatusError`, `PeerError`.
         """
-        async for entry in self._list((await self.resolve(path)).object):
+        directory = (await self.resolve(path)).object
+        async for entry in self._list(path, directory):
             yield entry
 
-    async def _list(self, directory: bytes) -> AsyncIterator[m.Entry]:
-        after, eof = b"", False
+    async def _list(self, path: bytes, directory: bytes) -> AsyncIterator[m.Entry]:
+        after, eof, resolved = b"", False, False
         while not eof:
-            ok = await self.call(m.READDIR, m.ReaddirArgs(directory, after, m.ENTRIES_MAX))
+            try:
+                ok = await self.call(m.READDIR, m.ReaddirArgs(directory, after, m.ENTRIES_MAX))
+            except StatusError as error:
+                if error.status is not m.Status.BAD_HANDLE or resolved:
+                    raise
+                directory, resolved = (await self.resolve(path)).object, True  # fip-handle-7
+                continue
             _check_listing(ok, after)
             for entry in ok.entries:
                 yield entry
-            eof = ok.eof
+            eof, resolved = ok.eof, False
             after = ok.entries[-1].name if ok.entries else after
 
     async def walk(self, path: bytes) -> AsyncIterator[tuple[bytes, m.Entry]]:
-        """Every file below a directory, with its path; directories that are too deep are `MalformedMessage`."""
-        found = await self.resolve(path)
-        async for item in self._walk(path, found.object):
-            yield item
+        """Every file below a directory, with its path: the server's word.
 
-    async def _walk(self, path: bytes, directory: bytes) -> AsyncIterator[tuple[bytes, m.Entry]]:
-        async for entry in self._list(directory):
-            try:
-                below = join_path(path, entry.name)
-            except ValueError as error:
-                raise MalformedMessage(f"the server lists {error}") from error
-            if entry.attributes.type is m.FileType.DIRECTORY:
-                async for item in self._walk(below, entry.object):
-                    yield item
-            else:
-                yield below, entry
+        Raises `MalformedMessage` for what is deeper than a path can be, `StatusError`, `PeerError`.
+        """
+        directories = [(path, (await self.resolve(path)).object)]
+        while directories:
+            at, directory = directories.pop()
+            deeper: list[tuple[bytes, bytes]] = []
+            async for entry in self._list(at, directory):
+                try:
+                    below = join_path(at, entry.name)
+                except ValueError as error:
+                    raise MalformedMessage(f"the server lists {error}") from error
+                if entry.attributes.type is m.FileType.DIRECTORY:
+                    deeper.append((below, entry.object))
+                else:
+                    yield below, entry
+            directories += reversed(deeper)
 
 
 def _check_listing(ok: m.ReaddirOk, after: bytes) -> None:
@@ -258,10 +323,3 @@ def _check_listing(ok: m.ReaddirOk, after: bytes) -> None:
         if entry.name <= after:
             raise MalformedMessage(f"a listing has {entry.name!r} after {after!r}")
         after = entry.name
-        _check_attributes(entry.attributes)
-
-
-def _check_attributes(attributes: m.Attributes) -> None:
-    """Raises `MalformedMessage` (fip-attr-2)."""
-    if attributes.size > SIZE_MAX:
-        raise MalformedMessage(f"attributes have a size of {attributes.size} bytes")

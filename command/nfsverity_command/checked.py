@@ -59,7 +59,8 @@ class Checked:
 class Checks:
     """All files of one command."""
 
-    files: list[Checked] = field(default_factory=list)
+    files: list[Checked] = field(default_factory=list, repr=False)
+    """Left out of `repr`, which asyncio makes, twice, of whatever the coroutine of `asyncio.run` returns."""
     advised: set[str] = field(default_factory=set)
     """Advice that was given already."""
 

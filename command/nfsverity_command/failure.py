@@ -64,6 +64,21 @@ TABLE: dict[str, tuple[Exit, str, str]] = {
 }  # fmt: skip
 
 
+STATUS_TEXTS = {
+    "NOT_FOUND": "there is no such file or directory",
+    "NOT_DIRECTORY": "what is named as a directory is a file",
+    "IS_DIRECTORY": "it is a directory",
+    "UNSIGNED": "there is no record for it",
+    "CHANGED": "the version that was asked for is not there any more",
+    "UPDATING": "it is being updated",
+    "BUSY": "there is too much to do",
+    "ACCESS": "no permission",
+    "IO": "it cannot be read there",
+    "NOT_SUPPORTED": "the server cannot do this",
+}
+"""What a status of the protocol says, for people."""
+
+
 class LocalProblem(Exception):
     """Something on this machine is not as it has to be for what was asked."""
 
@@ -117,6 +132,9 @@ def _message_of(error: BaseException, kind: str) -> str:
         return error.strerror
     if kind == "interrupted":
         return "interrupted"
+    if kind == "status":
+        name = getattr(getattr(error, "status", None), "name", "")
+        return f"the server answered {name} ({STATUS_TEXTS[name]})" if name in STATUS_TEXTS else str(error)
     if kind == "internal":
         return f"{type(error).__name__}: {error}"
     return str(getattr(error, "message", error))

@@ -59,7 +59,9 @@ if TYPE_CHECKING:
     metavar="BYTES",
     help="What is verified at once: a power of two, 4K to 16M.  [default: 64K, or as it was]",
 )
-@click.option("--hash", "hash_name", type=click.Choice(HASHES), default="sha256", show_default=True)
+@click.option(
+    "--hash", "hash_name", type=click.Choice(HASHES), help="The hash algorithm.  [default: sha256, or as it was]"
+)
 @click.option("--volume-id", type=VOLUME, metavar="ID", help="Of the tree.  [default: random, then as it was]")
 @click.option("--rehash", is_flag=True, help="Read also what seems unchanged by size, times and inode.")
 @click.option("--jobs", type=click.IntRange(1, 256), metavar="N", help="Processes that hash.  [default: all CPUs]")
@@ -70,7 +72,7 @@ def command(
     keys: tuple[str, ...],
     certificates: tuple[str, ...],
     unit_size: int | None,
-    hash_name: str,
+    hash_name: str | None,
     volume_id: bytes | None,
     rehash: bool,
     jobs: int | None,
@@ -103,7 +105,7 @@ def command(
         raise click.UsageError("the same certificate is given twice")
     options = Options(
         unit_log2=unit_size,
-        hash=hash_by_name(hash_name).number,
+        hash=None if hash_name is None else hash_by_name(hash_name).number,
         volume=volume_id,
         not_after=end,
         rehash=rehash,

@@ -54,7 +54,7 @@ class NewFile:
     def __init__(self, fd: int, executable: bool) -> None:
         self.fd = fd
         self.executable = executable
-        self._at = 0
+        self._at = self._stored = 0
 
     def write(self, data: memoryview) -> None:
         length = len(data)
@@ -64,11 +64,12 @@ class NewFile:
         at, stop = self._at, self._at + length
         while at < stop:
             at += os.pwrite(self.fd, data[at - self._at :], at)
-        self._at = stop
+        self._at = self._stored = stop
 
     def finish(self, mtime: int) -> None:
         """Size, mode and time (nanoseconds) as they were signed."""
-        os.ftruncate(self.fd, self._at)
+        if self._stored < self._at:
+            os.ftruncate(self.fd, self._at)
         os.fchmod(self.fd, (0o777 if self.executable else 0o666) & ~_umask())
         with contextlib.suppress(OverflowError, OSError):  # a time that this system cannot have
             os.utime(self.fd, ns=(mtime, mtime))

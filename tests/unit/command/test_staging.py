@@ -1,0 +1,201 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Where files are written until they are whole: nothing escapes, collides, or is left over."""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from nfsverity_command import staging
+from nfsverity_command.failure import LocalProblem
+from nfsverity_command.staging import NewTree, new_file
+
+
+def put(tree: NewTree, path: bytes, content: bytes = b"new") -> None:
+    file = tree.create(path, False)
+    file.write(memoryview(content))
+    file.finish(1_000_000_000)
+    os.close(file.fd)
+    tree.keep(path)
+
+
+def names(directory: Path) -> set[bytes]:
+    base = os.fsencode(directory)
+    return {
+        os.path.relpath(os.path.join(at, name), base) for at, below, files in os.walk(base) for name in below + files
+    }
+
+
+def test_a_new_tree_appears_at_once(tmp_path: Path) -> None:
+    with closing(NewTree(tmp_path / "mirror")) as tree:
+        put(tree, b"a/b/caf\xe9")
+        put(tree, b"c")
+        assert not (tmp_path / "mirror").exists()
+        tree.commit()
+    assert names(tmp_path) == {b"mirror", b"mirror/a", b"mirror/a/b", b"mirror/a/b/caf\xe9", b"mirror/c"}
+
+
+def test_a_tree_that_is_given_up_leaves_nothing(tmp_path: Path) -> None:
+    with closing(NewTree(tmp_path / "mirror")) as tree:
+        put(tree, b"a/b")
+    assert names(tmp_path) == set()
+
+
+def test_files_take_their_places_among_others(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "old").write_bytes(b"old")
+    (tmp_path / "a" / "both").write_bytes(b"old")
+    with closing(NewTree(tmp_path)) as tree:
+        put(tree, b"a/both")
+        put(tree, b"b/c")
+        assert (tmp_path / "a" / "both").read_bytes() == b"old"
+        tree.commit()
+    assert names(tmp_path) == {b"a", b"a/old", b"a/both", b"b", b"b/c"}
+    assert (tmp_path / "a" / "both").read_bytes() == b"new"
+    assert (tmp_path / "a" / "old").read_bytes() == b"old"
+
+
+def test_what_was_discarded_does_not_appear(tmp_path: Path) -> None:
+    with closing(NewTree(tmp_path / "mirror")) as tree:
+        os.close(tree.create(b"bad", False).fd)
+        tree.discard(b"bad")
+        put(tree, b"good")
+        tree.commit()
+    assert names(tmp_path) == {b"mirror", b"mirror/good"}
+
+
+def test_no_link_leads_out_of_the_destination(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror" / "a").symlink_to(tmp_path / "outside")
+    with closing(NewTree(tmp_path / "mirror")) as tree:
+        put(tree, b"a/b")
+        with pytest.raises(OSError, match=r"Not a directory|symbolic"):
+            tree.commit()
+    assert names(tmp_path) == {b"outside", b"mirror", b"mirror/a"}
+
+
+def test_a_link_in_place_of_a_file_is_replaced_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "outside").write_bytes(b"old")
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror" / "a").symlink_to(tmp_path / "outside")
+    with closing(NewTree(tmp_path / "mirror")) as tree:
+        put(tree, b"a")
+        tree.commit()
+    assert not (tmp_path / "mirror" / "a").is_symlink()
+    assert (tmp_path / "outside").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("path", [b"../a", b"a/../../b", b"/a", b"a//b", b"a\0b", b".", b"a/."])
+def test_what_is_no_path_is_refused(tmp_path: Path, path: bytes) -> None:
+    with closing(NewTree(tmp_path / "mirror")) as tree, pytest.raises(ValueError):
+        tree.create(path, False)
+    assert names(tmp_path) == set()
+
+
+@pytest.mark.parametrize("path", [b".nfsverity/head", b"a/.nfsverity", b".NFSVERITY/x", b""])
+def test_what_would_be_metadata_is_refused(tmp_path: Path, path: bytes) -> None:
+    with closing(NewTree(tmp_path / "mirror")) as tree, pytest.raises(LocalProblem):
+        tree.create(path, False)
+
+
+@pytest.mark.parametrize(("first", "second"), [(b"a", b"a"), (b"a", b"a/b"), (b"a/b", b"a")])
+def test_names_that_collide_are_an_error(tmp_path: Path, first: bytes, second: bytes) -> None:
+    with closing(NewTree(tmp_path / "mirror")) as tree:
+        put(tree, first)
+        with pytest.raises(LocalProblem, match="takes its name for that of another file"):
+            tree.create(second, False)
+
+
+def test_the_longest_path_there_is_fits(tmp_path: Path) -> None:
+    longest = b"/".join([b"n" * 255] * 16)[:4095]
+    with closing(NewTree(tmp_path / "mirror")) as tree:
+        put(tree, longest)
+        tree.commit()
+    fd = os.open(tmp_path / "mirror", os.O_RDONLY)
+    try:
+        assert os.stat(longest, dir_fd=fd).st_size == len(b"new")
+    finally:
+        os.close(fd)
+
+
+def test_a_name_that_the_file_system_cannot_have_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(NewTree(tmp_path / "mirror")) as tree:
+
+        def refuse(*_: object, **__: object) -> int:  # as macOS does with what is not UTF-8
+            raise OSError(errno.EILSEQ, "Illegal byte sequence")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(staging.os, "open", refuse)
+            with pytest.raises(LocalProblem, match="cannot have its name: Illegal byte sequence"):
+                tree.create(b"caf\xe9", False)
+
+
+def test_a_tree_does_not_go_where_a_file_is(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"old")
+    with pytest.raises(NotADirectoryError):
+        NewTree(tmp_path / "file")
+
+
+def test_errors_name_the_destination(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        NewTree(tmp_path / "none" / "mirror")
+    assert caught.value.filename == str(tmp_path / "none" / "mirror")
+    with pytest.raises(FileNotFoundError) as caught, new_file(tmp_path / "none" / "file", False):
+        pass
+    assert caught.value.filename == str(tmp_path / "none")
+
+
+def test_a_file_is_replaced_at_once(tmp_path: Path) -> None:
+    destination = tmp_path / "file"
+    destination.write_bytes(b"old")
+    with new_file(destination, True) as file:
+        file.write(memoryview(b"new"))
+        file.finish(1_500_000_000)
+        assert destination.read_bytes() == b"old"
+    assert destination.read_bytes() == b"new"
+    assert destination.stat().st_mtime_ns == 1_500_000_000
+    assert destination.stat().st_mode & 0o100
+    assert names(tmp_path) == {b"file"}
+
+
+def test_a_file_that_fails_is_not_there(tmp_path: Path) -> None:
+    destination = tmp_path / "file"
+    destination.write_bytes(b"old")
+
+    def fail() -> None:
+        with new_file(destination, False) as file:
+            file.write(memoryview(b"new"))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert destination.read_bytes() == b"old"
+    assert names(tmp_path) == {b"file"}
+
+
+def test_a_file_does_not_replace_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    with pytest.raises(IsADirectoryError), new_file(tmp_path / "d", False):
+        pass
+
+
+def test_zeros_become_holes(tmp_path: Path) -> None:
+    content = [bytes(2**20), b"x" + bytes(2**20 - 2) + b"y", bytes(2**20), b"z", bytes(2**20)]
+    with new_file(tmp_path / "file", False) as file:
+        for part in content:
+            file.write(memoryview(part))
+        file.finish(0)
+    assert (tmp_path / "file").read_bytes() == b"".join(content)
+    assert (tmp_path / "file").stat().st_blocks * 512 < 2 * 2**20
+
+
+def test_a_time_that_cannot_be_had_is_left_out(tmp_path: Path) -> None:
+    with new_file(tmp_path / "file", False) as file:
+        file.finish(2**200)
+    assert (tmp_path / "file").read_bytes() == b""

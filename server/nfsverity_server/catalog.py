@@ -1,32 +1,48 @@
 # SPDX-FileCopyrightText: the nfs-verity authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""What is served: names, handles, and the present publication of one tree.
+"""What is served: the present publication of one tree, and what of it is in storage at the moment.
 
-A handle is a kind, the volume ID, and the number of an index entry, which stays the same from one
-publication to the next; so handles survive restarts and updates (fip-handle). Names without a record, which
-only `--all` shows, have handles that last as long as the process.
+Every look at the storage goes name by name from the root's descriptor and follows no link (fip-server-4), so that
+no path and no handle leaves the tree, whatever is renamed meanwhile.
 """
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import stat
-import struct
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nfsverity_proto.errors import VerificationError
+from nfsverity_proto.hashes import HASH_NUMBERS
 from nfsverity_proto.messages import ROOT_HANDLE, Attributes, Entry, FileType, Status
-from nfsverity_proto.path import join_path, split_path
+from nfsverity_proto.path import split_path
 from nfsverity_proto.record import decode_record
 from nfsverity_proto.statement import File, Kind, Statement, Tag, Time, decode_statement, tag_of
-from nfsverity_store.content import open_below
-from nfsverity_store.index import ROOT_ID, Index, IndexEntry, open_index
-from nfsverity_store.layout import DIRECTORY_BYTES, Head, head_path, read_head
+from nfsverity_proto.tree import RFC9162
+from nfsverity_store.content import NotRegular, open_directory, open_file
+from nfsverity_store.index import ROOT_ID, IndexEntry, open_index
+from nfsverity_store.layout import DIRECTORY_BYTES, StoreError, head_path, read_head
 
-_HANDLE = struct.Struct(">B16sQ")
-_SIGNED, _UNSIGNED = 1, 2
-_UNSIGNED_MAX = 100_000
-"""Handles without a record that are remembered; then they are forgotten all at once."""
+from . import handles
+
+log = logging.getLogger("nfsverity.server")
+DECODED_MAX = 1024
+"""Records that are remembered decoded."""
+DIRECTORIES_MAX = 10_000
+"""Directories of the index that are remembered."""
+FILES_MAX = 128
+"""Files of the index that are remembered, each with a tree of up to 64 KiB."""
+LONG_MAX = 1024
+"""Paths too long for a handle that are remembered by theirs."""
+NAMES_AT_ONCE = 1024
+
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EMLINK, errno.ENAMETOOLONG, errno.ENXIO)
+"""What opening a name says where there is no such object: EMLINK is a symbolic link on BSD, ENXIO a socket."""
 
 
 class Answer(Exception):
@@ -39,22 +55,57 @@ class Answer(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """What a handle stands for. `entry` is None for what has no record and is no directory above one."""
+    """A file or directory that is served. `entry` is None for what only `--all` shows."""
 
     path: bytes
+    status: os.stat_result
     entry: IndexEntry | None
+
+    @property
+    def is_directory(self) -> bool:
+        return stat.S_ISDIR(self.status.st_mode)
+
+    @property
+    def attributes(self) -> Attributes:
+        return _attributes(self.status, self.entry is not None)
 
 
 @dataclass(frozen=True, slots=True)
-class SignedFile:
-    """A file's record, decoded as far as serving it needs."""
+class Claims:
+    """What a record says, as far as serving the file needs it."""
 
-    path: bytes
-    record: bytes
     statement: Statement
     file: File
-    tag: Tag
-    entry: IndexEntry
+    tag: Tag | None
+    """None where its hash is not known here."""
+
+    @property
+    def is_supported(self) -> bool:
+        """Whether the tree can be had: its type and its hash are known here."""
+        return self.tag is not None and self.file.content.tree.type == RFC9162
+
+
+class OpenFile:
+    """A file with a record, open for reading: close it, or use it in a `with`."""
+
+    def __init__(self, found: Object, record: bytes, fd: int) -> None:
+        self.path = found.path
+        self.status = found.status
+        self.entry = found.entry
+        self.record = record
+        self.fd = fd
+
+    def __enter__(self) -> OpenFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+
+    def detach(self) -> int:
+        """The descriptor, which is the caller's from now on."""
+        fd, self.fd = self.fd, -1
+        return fd
 
 
 class Catalog:
@@ -63,183 +114,277 @@ class Catalog:
     def __init__(self, root: Path, *, show_all: bool = False) -> None:
         self.root = root
         self.show_all = show_all
-        self.head: Head
-        self.index: Index
-        self._identity: tuple[int, int] = (-1, -1)
-        self._decoded: dict[bytes, tuple[Statement, File, Tag]] = {}
-        self._unsigned: dict[bytes, bytes] = {}
-        self._unsigned_numbers: dict[bytes, int] = {}
+        self._head = os.fspath(head_path(root))
+        self._root_fd = -1
+        self._refused = (-1, -1)
+        self._identity = self._head_identity()
         self._open()
 
     def _open(self) -> None:
-        identity = self._head_identity()
-        self.head, self.index = open_index(self.root)
-        self._identity = identity
-        self._decoded.clear()
+        head, index = open_index(self.root)
+        root_entry = index.by_id(ROOT_ID)
+        if root_entry is None:
+            index.close()
+            raise StoreError(f"{index.path} is damaged: it has no root")
+        root_fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if self._root_fd >= 0:
+            self.close()
+        self.head, self.index, self._root_fd, self._root_entry = head, index, root_fd, root_entry
+        self._directories: dict[tuple[int, bytes], IndexEntry] = {}
+        self._files: OrderedDict[tuple[int, bytes], IndexEntry] = OrderedDict()
+        self._decoded: OrderedDict[bytes, Claims] = OrderedDict()
+        self._long: OrderedDict[bytes, bytes] = OrderedDict()
+
+    def close(self) -> None:
+        self.index.close()
+        os.close(self._root_fd)
+        self._root_fd = -1
 
     def _head_identity(self) -> tuple[int, int]:
-        status = os.stat(head_path(self.root))
+        try:
+            status = os.stat(self._head)
+        except OSError:
+            return (-1, -1)
         return status.st_ino, status.st_mtime_ns
 
     def refresh(self) -> bool:
-        """Turn to a newer publication where there is one; whether there was."""
-        try:
-            if self._head_identity() == self._identity or read_head(self.root) == self.head:
-                return False
-        except OSError:
+        """Turn to a newer publication where there is one; whether there was. One that is damaged is passed over."""
+        identity = self._head_identity()
+        if identity in (self._identity, self._refused, (-1, -1)):
             return False
-        previous = self.index
-        self._open()
-        previous.close()
-        return True
+        try:
+            changed = read_head(self.root) != self.head
+            if changed:
+                self._open()
+        except (StoreError, OSError) as error:
+            log.error("a new publication cannot be read, the one before is served on: %s", error)
+            self._refused = identity
+            return False
+        self._identity = identity
+        return changed
 
-    def handle(self, id: int) -> bytes:
-        return _HANDLE.pack(_SIGNED, self.head.volume, id)
-
-    def _unsigned_handle(self, path: bytes) -> bytes:
-        number = self._unsigned_numbers.get(path)
-        if number is None:
-            if len(self._unsigned) >= _UNSIGNED_MAX:
-                self._unsigned.clear()
-                self._unsigned_numbers.clear()
-            number = int.from_bytes(os.urandom(8), "big")
-            self._unsigned_numbers[path] = number
-        handle = _HANDLE.pack(_UNSIGNED, self.head.volume, number)
-        self._unsigned[handle] = path
-        return handle
-
-    def object(self, handle: bytes) -> Object:
-        """Raises `Answer(BAD_HANDLE)`."""
-        if handle == ROOT_HANDLE:
-            return Object(b"", self.index.by_id(ROOT_ID))
-        if len(handle) == _HANDLE.size:
-            kind, volume, number = _HANDLE.unpack(handle)
-            if kind == _SIGNED and volume == self.head.volume and number < 2**63:
-                entry = self.index.by_id(number)
-                if entry is not None:
-                    return Object(self.index.path_of(entry), entry)
-            if kind == _UNSIGNED and self.show_all and handle in self._unsigned:
-                return Object(self._unsigned[handle], None)
-        raise Answer(Status.BAD_HANDLE)
+    def look(self, handle: bytes) -> Object:
+        """The object that a handle stands for. Raises `Answer`."""
+        names = self._names_of(handle)
+        return self._find(names, len(names))[0]
 
     def resolve(self, base: bytes, path: bytes) -> Object:
-        """The object at a path below another. Raises `Answer`."""
-        at = self.object(base)
-        try:
-            names = split_path(path)
-            whole = join_path(at.path, path)
-        except ValueError:
-            raise Answer(Status.INVALID) from None
-        if DIRECTORY_BYTES in names:
-            raise Answer(Status.NOT_FOUND)
-        entry = at.entry
-        for name in names:
-            if entry is None:
-                break
-            if entry.is_file:
-                raise Answer(Status.NOT_DIRECTORY)
-            entry = self.index.child(entry.id, name)
-        if entry is not None:
-            return Object(whole, entry)
-        if self.show_all and self._stat(whole) is not None:
-            return Object(whole, None)
-        raise Answer(Status.NOT_FOUND)
+        """The object at a path below another one. Raises `Answer`."""
+        below = _split(path)
+        names = self._names_of(base)
+        return self._find((*names, *below), len(names))[0]
 
-    def _stat(self, path: bytes) -> os.stat_result | None:
-        """Of a regular file or directory in the tree; None for anything else."""
-        names = split_path(path)
-        try:
-            if not names:
-                return os.stat(self.root)
-            fd = open_below(self.root, names[:-1], directory=True)
-            try:
-                status = os.stat(names[-1], dir_fd=fd, follow_symlinks=False)
-            finally:
-                os.close(fd)
-        except OSError:
-            return None
-        return status if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode) else None
+    def open(self, base: bytes, path: bytes = b"") -> OpenFile:
+        """The file at a path below an object, or the object itself.
 
-    def handle_of(self, found: Object) -> bytes:
-        if found.entry is None:
-            return self._unsigned_handle(found.path)
-        return ROOT_HANDLE if found.entry.id == ROOT_ID else self.handle(found.entry.id)
-
-    def attributes(self, found: Object) -> Attributes:
-        """The server's word on it. Raises `Answer(BAD_HANDLE)` where it is gone."""
-        entry = found.entry
-        if entry is not None and entry.seen is not None:
-            seen = entry.seen
-            return Attributes(FileType.FILE, True, entry.executable, seen.size, Time.from_ns(seen.mtime))
-        status = self._stat(found.path)
-        if status is None:
-            raise Answer(Status.BAD_HANDLE)
-        return _attributes(status)
-
-    def signed_file(self, found: Object) -> SignedFile:
-        """Raises `Answer` for what is no file or has no record."""
-        entry = found.entry
-        if entry is None:
-            status = self._stat(found.path)
-            if status is None:
-                raise Answer(Status.BAD_HANDLE)
-            raise Answer(Status.IS_DIRECTORY if stat.S_ISDIR(status.st_mode) else Status.UNSIGNED)
-        if entry.record is None:
+        Raises `Answer` in the order of fip-status-2: BAD_HANDLE, NOT_FOUND or NOT_DIRECTORY, IS_DIRECTORY, ACCESS,
+        UNSIGNED.
+        """
+        below = _split(path)
+        names = self._names_of(base)
+        found, fd = self._find((*names, *below), len(names), opening=True)
+        if found.is_directory:
             raise Answer(Status.IS_DIRECTORY)
-        decoded = self._decoded.get(entry.record)
-        if decoded is None:
-            statement = decode_statement(decode_record(entry.record).statement, Kind.FILE)
-            claim = statement.claim
-            if not isinstance(claim, File):
+        if found.entry is None or found.entry.record is None:
+            os.close(fd)
+            raise Answer(Status.UNSIGNED)
+        return OpenFile(Object(found.path, os.fstat(fd), found.entry), found.entry.record, fd)
+
+    def claims(self, record: bytes) -> Claims:
+        """A record that was published, decoded. Raises `Answer(IO)` where it cannot be."""
+        found = self._decoded.get(record)
+        if found is None:
+            try:
+                data = decode_record(record).statement
+                statement = decode_statement(data, Kind.FILE)
+                tag = tag_of(data, statement.hash) if statement.hash in HASH_NUMBERS else None
+            except VerificationError as error:
+                log.error("a record in the index cannot be decoded: %s", error)
+                raise Answer(Status.IO) from None
+            if not isinstance(statement.claim, File):
                 raise Answer(Status.IO)
-            decoded = statement, claim, tag_of(decode_record(entry.record).statement, statement.hash)
-            if len(self._decoded) > 1024:
-                self._decoded.clear()
-            self._decoded[entry.record] = decoded
-        return SignedFile(found.path, entry.record, *decoded, entry)
+            found = self._decoded[record] = Claims(statement, statement.claim, tag)
+            if len(self._decoded) > DECODED_MAX:
+                self._decoded.popitem(last=False)
+        return found
+
+    def handle_of(self, path: bytes) -> bytes:
+        return handles.encode(self.head.volume, path) if path else ROOT_HANDLE
+
+    def _names_of(self, handle: bytes) -> Sequence[bytes]:
+        if handle == ROOT_HANDLE:
+            return ()
+        path = self._long.get(handle)
+        if path is None:
+            try:
+                path = handles.decode(self.head.volume, handle, self._names_in)
+            except handles.BadHandle:
+                raise Answer(Status.BAD_HANDLE) from None
+            if handles.is_long(handle):
+                self._long[handle] = path
+                if len(self._long) > LONG_MAX:
+                    self._long.popitem(last=False)
+        return split_path(path)
+
+    def _child(self, entry: IndexEntry | None, name: bytes) -> IndexEntry | None:
+        if entry is None or entry.is_file:
+            return None
+        key = entry.id, name
+        found = self._directories.get(key) or self._files.get(key)
+        if found is None:
+            found = self.index.child(entry.id, name)
+            if found is not None and found.is_file:
+                self._files[key] = found
+                if len(self._files) > FILES_MAX:
+                    self._files.popitem(last=False)
+            elif found is not None and len(self._directories) < DIRECTORIES_MAX:
+                self._directories[key] = found
+        return found
+
+    def _find(self, names: Sequence[bytes], base: int, *, opening: bool = False) -> tuple[Object, int]:
+        """The object at some names, of which the first `base` are from a handle; and its descriptor.
+
+        That is -1 for a directory, and where none is asked for. Raises `Answer`.
+        """
+        at = self._root_fd
+        found = Object(b"", os.fstat(at), self._root_entry)
+        fd = -1
+        try:
+            for position, name in enumerate(names):
+                gone = Status.BAD_HANDLE if position < base else Status.NOT_FOUND
+                if not found.is_directory:
+                    raise Answer(Status.NOT_DIRECTORY if position >= base else Status.BAD_HANDLE)
+                if position:
+                    at = self._step(names[position - 1], at, Status.BAD_HANDLE if position <= base else gone)
+                served = self._served(found.entry, name, at)
+                if served is None:
+                    raise Answer(gone)
+                found = Object(b"/".join(names[: position + 1]), *served)
+            if opening and not found.is_directory:
+                fd = _open(names[-1], at, Status.BAD_HANDLE if len(names) == base else Status.NOT_FOUND)
+        finally:
+            if at != self._root_fd:
+                os.close(at)
+        return found, fd
+
+    def _step(self, name: bytes, at: int, gone: Status) -> int:
+        try:
+            below = open_directory(name, at)
+        except OSError as error:
+            raise Answer(_status_of(error, gone)) from None
+        if at != self._root_fd:
+            os.close(at)
+        return below
+
+    def _served(
+        self, above: IndexEntry | None, name: bytes, at: int
+    ) -> tuple[os.stat_result, IndexEntry | None] | None:
+        """What `name` in the open directory `at` is; None where it is nothing that is served. Raises `Answer`."""
+        if name == DIRECTORY_BYTES:
+            return None
+        entry = self._child(above, name)
+        if entry is None and not self.show_all:
+            return None
+        try:
+            status = os.stat(name, dir_fd=at, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return None
+            raise Answer(_status_of(error, Status.IO)) from None
+        kind = stat.S_IFMT(status.st_mode)
+        if kind not in (stat.S_IFREG, stat.S_IFDIR):
+            return None
+        if entry is not None and entry.is_file != (kind == stat.S_IFREG):
+            entry = None
+        return (status, entry) if entry is not None or self.show_all else None
+
+    def _open_directory(self, names: Iterable[bytes]) -> int:
+        """Raises `OSError`."""
+        at = os.dup(self._root_fd)
+        for name in names:
+            try:
+                below = open_directory(name, at)
+            finally:
+                os.close(at)
+            at = below
+        return at
 
     def entries(self, found: Object, after: bytes, most: int) -> tuple[list[Entry], bool]:
         """At most `most` names above `after` in byte order, and whether those were the last. Raises `Answer`."""
-        if found.entry is not None and found.entry.is_file:
+        if not found.is_directory:
             raise Answer(Status.NOT_DIRECTORY)
-        rows: dict[bytes, Object] = {}
-        if found.entry is not None:
-            for child in self.index.children(found.entry.id, after, most + 1):
-                rows[child.name] = Object(join_path(found.path, child.name), child)
-        if self.show_all:
-            for name in self._names(found.path, after):
-                rows.setdefault(name, Object(join_path(found.path, name), None))
-        names = sorted(rows)[: most + 1]
-        listed = []
-        for name in names[:most]:
-            try:
-                listed.append(Entry(name, self.handle_of(rows[name]), self.attributes(rows[name])))
-            except Answer:
-                continue
-        return listed, len(names) <= most
-
-    def _names(self, path: bytes, after: bytes) -> list[bytes]:
         try:
-            fd = open_below(self.root, split_path(path), directory=True)
-        except NotADirectoryError:
-            raise Answer(Status.NOT_DIRECTORY) from None
-        except OSError:
-            return []
+            fd = self._open_directory(split_path(found.path))
+        except OSError as error:
+            raise Answer(_status_of(error, Status.BAD_HANDLE)) from None
+        listed: list[Entry] = []
         try:
-            with os.scandir(fd) as scan:
-                return [
-                    name
-                    for item in scan
-                    if (name := os.fsencode(item.name)) > after
-                    and name != DIRECTORY_BYTES
-                    and (item.is_file(follow_symlinks=False) or item.is_dir(follow_symlinks=False))
-                ]
+            for name in self._names_after(fd, found.entry, after):
+                served = self._served(found.entry, name, fd)
+                if served is None:
+                    continue
+                if len(listed) == most:
+                    return listed, False
+                status, entry = served
+                path = found.path + b"/" + name if found.path else name
+                listed.append(Entry(name, self.handle_of(path), _attributes(status, entry is not None)))
         finally:
             os.close(fd)
+        return listed, True
+
+    def _names_after(self, fd: int, entry: IndexEntry | None, after: bytes) -> Iterator[bytes]:
+        if self.show_all:
+            yield from sorted(name for name in _scan(fd) if name > after)
+            return
+        names = [after]
+        while names and entry is not None:
+            names = self.index.names(entry.id, names[-1], NAMES_AT_ONCE)
+            yield from names
+
+    def _names_in(self, names: Sequence[bytes]) -> Iterable[bytes]:
+        """The names of what may be served in a directory; none where there is no such directory."""
+        try:
+            fd = self._open_directory(names)
+        except OSError:
+            return ()
+        try:
+            if self.show_all:
+                return _scan(fd)
+        finally:
+            os.close(fd)
+        entry: IndexEntry | None = self._root_entry
+        for name in names:
+            entry = self._child(entry, name)
+        return () if entry is None else self.index.names(entry.id, b"", -1)
 
 
-def _attributes(status: os.stat_result) -> Attributes:
+def _split(path: bytes) -> tuple[bytes, ...]:
+    try:
+        return split_path(path)
+    except ValueError:
+        raise Answer(Status.INVALID) from None
+
+
+def _open(name: bytes, at: int, gone: Status) -> int:
+    try:
+        return open_file(name, at)
+    except OSError as error:
+        raise Answer(_status_of(error, gone)) from None
+
+
+def _scan(fd: int) -> list[bytes]:
+    with os.scandir(fd) as scan:
+        return [os.fsencode(item.name) for item in scan]
+
+
+def _status_of(error: OSError, absent: Status) -> Status:
+    if isinstance(error, NotRegular) or error.errno in _ABSENT:
+        return absent
+    return Status.ACCESS if error.errno in (errno.EACCES, errno.EPERM) else Status.IO
+
+
+def _attributes(status: os.stat_result, is_signed: bool) -> Attributes:
     mtime = Time.from_ns(status.st_mtime_ns)
     if stat.S_ISDIR(status.st_mode):
         return Attributes(FileType.DIRECTORY, False, False, 0, mtime)
-    return Attributes(FileType.FILE, False, bool(status.st_mode & stat.S_IXUSR), status.st_size, mtime)
+    return Attributes(FileType.FILE, is_signed, bool(status.st_mode & stat.S_IXUSR), status.st_size, mtime)

@@ -1,39 +1,43 @@
 # SPDX-FileCopyrightText: the nfs-verity authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The procedures (fip, "Procedures"): arguments in, results or a status out.
+"""The procedures (fip, "Procedures"): arguments in, results or a status out, in the order of fip-status-2.
 
 The server verifies nothing and holds no key. What it knows not to be of the version asked for it does not
-send (fip-server); everything else is for the client to judge.
+send; everything else is for the client to judge. No procedure waits: where one has to, it says so with `Later`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import os
+import logging
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 from nfsverity_proto import messages as m
-from nfsverity_proto.hashes import HASH_NUMBERS, hash_by_number
+from nfsverity_proto.errors import NfsVerityError
+from nfsverity_proto.hashes import HASH_NUMBERS, digest_length, hash_by_number
 from nfsverity_proto.messages import Status
-from nfsverity_proto.path import split_path
-from nfsverity_proto.proof import check_range, siblings
-from nfsverity_proto.slices import slice_count, slice_log2, slice_span, units_of_slices
+from nfsverity_proto.proof import siblings
+from nfsverity_proto.record import Fingerprint
+from nfsverity_proto.slices import slice_count, slice_log2, units_of_slices
 from nfsverity_proto.statement import Tag
-from nfsverity_proto.tree import RFC9162, Shape
-from nfsverity_store.content import open_below
-from nfsverity_store.hashing import next_data, next_hole, read_into
-from nfsverity_store.nodes import Nodes
+from nfsverity_proto.tree import RFC9162
+from nfsverity_proto.xdr import Buffer
 
-from .catalog import Answer, Catalog, SignedFile
-from .trees import Trees
+from .catalog import Answer, Catalog, Claims, OpenFile
+from .chains import chain
+from .data import FileData, holes_and_pieces, read_now
+from .polls import Polls, State
+from .trees import Later, Trees
 
-UPDATE_WINDOW = 10.0
-"""Seconds after a change of a file in which a new record for it is expected."""
-WATCH_INTERVAL = 0.05
-"""Seconds between looks at the head while somebody waits for a new record."""
+log = logging.getLogger("nfsverity.server")
+COPIED_MAX = 2**16
+"""Bytes up to which data is copied into the reply, which then is one piece."""
+
+
+class Held(Later):
+    """A poll: to be held, if the connection has not too many of them."""
 
 
 class Service:
@@ -42,9 +46,8 @@ class Service:
     def __init__(self, catalog: Catalog, trees: Trees) -> None:
         self.catalog = catalog
         self.trees = trees
-        self._news = asyncio.Event()
-        self._watchers = 0
-        self._handlers: dict[int, Callable[[Any, Buffer], Awaitable[Any]]] = {
+        self._polls = Polls(self._state)
+        self._handlers: dict[int, Callable[[Any], Any]] = {
             m.LIMITS.number: self._limits,
             m.RESOLVE.number: self._resolve,
             m.RECORD.number: self._record,
@@ -57,219 +60,183 @@ class Service:
             m.GETATTR.number: self._getattr,
         }
 
-    async def answer(self, procedure: m.Procedure[Any, Any], arguments: Any, buffer: Buffer) -> Any:
-        """The result of a call, or the status that it ends with. `buffer` holds the data until it is sent."""
-        if self.catalog.refresh():
-            self.trees.forget()
+    def stop(self) -> None:
+        """End all polls; hold no more."""
+        self._polls.close()
+
+    def close(self) -> None:
+        self.stop()
+        self.trees.close()
+        self.catalog.close()
+
+    def answer(self, procedure: m.Procedure[Any, Any], arguments: Any) -> Any:
+        """The result of a call, or the status that it ends with. Raises `Later`.
+
+        The data of a result may be `FileData`, which is the caller's to close.
+        """
         try:
-            return await self._handlers[procedure.number](arguments, buffer)
+            m.check_arguments(arguments)
+        except ValueError:
+            return Status.INVALID
+        try:
+            self.catalog.refresh()
+            return self._handlers[procedure.number](arguments)
         except Answer as answer:
             return answer.status
-        except (FileNotFoundError, NotADirectoryError):
-            return Status.CHANGED if Status.CHANGED in procedure.statuses else Status.IO
         except PermissionError:
             return Status.ACCESS
-        except OSError:
+        except (OSError, NfsVerityError) as error:
+            log.warning("%s: %s", procedure.name, error)
             return Status.IO
 
-    async def _limits(self, arguments: None, buffer: Buffer) -> m.LimitsOk:
+    def _limits(self, arguments: None) -> m.LimitsOk:
         return m.LimitsOk(
             capabilities=m.CAP_CORE | m.CAP_DATA,
             max_data=m.DATA_MAX,
             max_hashes=m.TREE_MAX,
             max_calls=m.CALLS_MAX,
             max_wait=m.WAIT_MAX,
-            hashes=HASH_NUMBERS,
+            hashes=tuple(sorted(HASH_NUMBERS)),
             tree_types=(RFC9162,),
         )
 
-    async def _resolve(self, arguments: m.ResolveArgs, buffer: Buffer) -> m.ResolveOk:
+    def _resolve(self, arguments: m.ResolveArgs) -> m.ResolveOk:
         found = self.catalog.resolve(arguments.base, arguments.path)
-        return m.ResolveOk(self.catalog.handle_of(found), self.catalog.attributes(found))
+        return m.ResolveOk(self.catalog.handle_of(found.path), found.attributes)
 
-    async def _getattr(self, arguments: m.GetattrArgs, buffer: Buffer) -> m.Attributes:
-        return self.catalog.attributes(self.catalog.object(arguments.object))
+    def _getattr(self, arguments: m.GetattrArgs) -> m.Attributes:
+        return self.catalog.look(arguments.object).attributes
 
-    async def _readdir(self, arguments: m.ReaddirArgs, buffer: Buffer) -> m.ReaddirOk:
-        if not 1 <= arguments.count <= m.ENTRIES_MAX:
-            raise Answer(Status.INVALID)
-        found = self.catalog.object(arguments.directory)
+    def _readdir(self, arguments: m.ReaddirArgs) -> m.ReaddirOk:
+        found = self.catalog.look(arguments.directory)
         entries, eof = self.catalog.entries(found, arguments.after, arguments.count)
         return m.ReaddirOk(tuple(entries), eof)
 
-    async def _record(self, arguments: m.RecordArgs, buffer: Buffer) -> m.RecordOk | Status:
-        if arguments.wait > m.WAIT_MAX:
-            raise Answer(Status.INVALID)
-        until = time.monotonic() + arguments.wait / 1000
-        while True:
-            file = self.catalog.signed_file(self.catalog.object(arguments.object))
+    def _record(self, arguments: m.RecordArgs) -> m.RecordOk | Status:
+        with self.catalog.open(arguments.object) as file:
             if hashlib.sha256(file.record).digest() != arguments.known:
                 return m.RecordOk(file.record)
-            left = until - time.monotonic()
-            if left <= 0:
+            if not arguments.wait:
                 return Status.UPDATING if self._is_updating(file) else Status.UNCHANGED
-            await self._wait_for_news(left)
+        raise Held(lambda: self._hold(arguments.object, time.monotonic() + arguments.wait / 1000))
 
-    async def _wait_for_news(self, seconds: float) -> None:
-        """Until the publication is another one, or the time is over."""
-        until = time.monotonic() + seconds
-        while not self.catalog.refresh():
-            left = until - time.monotonic()
-            if left <= 0:
-                return
-            await asyncio.sleep(min(left, WATCH_INTERVAL))
-        self.trees.forget()
+    async def _hold(self, handle: bytes, until: float) -> None:
+        await self._polls.hold(handle, until)
 
-    def _is_updating(self, file: SignedFile) -> bool:
-        """Whether there is reason to expect a new record soon."""
+    def _state(self, handle: bytes) -> State:
+        """What a held poll waits to see change."""
         try:
-            fd = open_below(self.catalog.root, split_path(file.path))
-        except OSError:
-            return False
-        try:
-            status = os.fstat(fd)
-        finally:
-            os.close(fd)
-        seen = file.entry.seen
-        if seen is not None and (status.st_size, status.st_mtime_ns) == (seen.size, seen.mtime):
-            return False
-        return time.time() - status.st_ctime < UPDATE_WINDOW
+            self.catalog.refresh()
+            with self.catalog.open(handle) as file:
+                return State(file.record, self._is_updating(file))
+        except Answer as answer:
+            return State(answer.status, False)
+        except (OSError, NfsVerityError):
+            return State(Status.IO, False)
 
-    async def _certificate(self, arguments: m.CertificateArgs, buffer: Buffer) -> m.CertificateOk:
-        if arguments.fingerprint.hash not in HASH_NUMBERS:
+    def _is_updating(self, file: OpenFile) -> bool:
+        """Whether there is reason to expect a new record (fip-status-9): the file was changed, just now."""
+        seen = None if file.entry is None else file.entry.seen
+        if seen is not None and (file.status.st_size, file.status.st_mtime_ns) == (seen.size, seen.mtime):
+            return False
+        return self.trees.is_recent(file.status)
+
+    def _certificate(self, arguments: m.CertificateArgs) -> m.CertificateOk:
+        wanted: Fingerprint = arguments.fingerprint
+        _must_fit(wanted.hash, wanted.digest)
+        if wanted.hash not in HASH_NUMBERS:
             raise Answer(Status.NOT_FOUND)
-        hash = hash_by_number(arguments.fingerprint.hash)
+        hash = hash_by_number(wanted.hash)
         certificates = self.catalog.index.certificates()
         for der in certificates:
-            if hash.digest(der) == arguments.fingerprint.digest:
-                others = [other for other in certificates if other != der]
-                return m.CertificateOk((der, *others[:7]))
+            if hash.digest(der) == wanted.digest:
+                return m.CertificateOk(chain(der, certificates))
         raise Answer(Status.NOT_FOUND)
 
-    def _version(self, handle: bytes, tag: Tag) -> SignedFile:
-        file = self.catalog.signed_file(self.catalog.object(handle))
-        if file.tag != tag:
+    def _version(self, file: OpenFile, tag: Tag) -> Claims:
+        """What is claimed of the version that a tag names. Raises `Answer`."""
+        claims = self.catalog.claims(file.record)
+        if claims.tag is not None and claims.tag != tag:
             raise Answer(Status.CHANGED)
-        return file
+        if not claims.is_supported:
+            raise Answer(Status.NOT_SUPPORTED)
+        return claims
 
-    async def _tree(self, arguments: m.TreeArgs, buffer: Buffer) -> m.TreeOk:
-        file = self._version(arguments.object, arguments.tag)
-        shape = file.file.content.tree.shape
-        if not 1 <= arguments.count <= m.TREE_MAX or arguments.level > shape.height:
-            raise Answer(Status.INVALID)
-        if arguments.first + arguments.count > shape.width(arguments.level):
-            raise Answer(Status.INVALID)
-        nodes = await self.trees.nodes(file)
-        return m.TreeOk(nodes.run(arguments.level, arguments.first, arguments.count))
+    def _tree(self, arguments: m.TreeArgs) -> m.TreeOk:
+        _must_fit(arguments.tag.hash, arguments.tag.digest)
+        with self.catalog.open(arguments.object) as file:
+            claims = self._version(file, arguments.tag)
+            shape = claims.file.content.tree.shape
+            _must(arguments.level <= shape.height)
+            _must(arguments.first + arguments.count <= shape.width(arguments.level))
+            nodes = self.trees.nodes(file, claims, arguments.tag)
+            return m.TreeOk(nodes.run(arguments.level, arguments.first, arguments.count))
 
-    async def _proof(self, arguments: m.ProofArgs, buffer: Buffer) -> m.ProofOk:
-        file = self._version(arguments.object, arguments.tag)
-        end = arguments.first + arguments.count
-        return m.ProofOk(await self._range_proof(file, arguments.first, end, arguments.level))
+    def _proof(self, arguments: m.ProofArgs) -> m.ProofOk:
+        _must_fit(arguments.tag.hash, arguments.tag.digest)
+        first, end, level = arguments.first, arguments.first + arguments.count, arguments.level
+        _must(first >> level == (end - 1) >> level)
+        with self.catalog.open(arguments.object) as file:
+            claims = self._version(file, arguments.tag)
+            return m.ProofOk(self._range_proof(file, claims, arguments.tag, first, end, level))
 
-    async def _range_proof(self, file: SignedFile, first: int, end: int, level: int) -> bytes:
-        shape = file.file.content.tree.shape
+    def _range_proof(self, file: OpenFile, claims: Claims, tag: Tag, first: int, end: int, level: int) -> bytes:
         try:
-            check_range(shape.units, first, end, level)
+            left, right = siblings(claims.file.content.tree.shape.units, first, end, level)
         except ValueError:
             raise Answer(Status.INVALID) from None
-        left, right = siblings(shape.units, first, end, level)
         if not left and not right:
             return b""
-        nodes: Nodes = await self.trees.nodes(file)
-        return b"".join(nodes.node(at, index) for at, index in left + right)
+        node = self.trees.nodes(file, claims, tag).node
+        return b"".join([node(at, index) for at, index in left + right])
 
-    def _open(self, file: SignedFile) -> int:
-        """Raises `Answer` where the size tells that the content is of another version."""
-        fd = open_below(self.catalog.root, split_path(file.path))
-        status = os.fstat(fd)
-        if status.st_size != file.file.content.tree.size:
-            os.close(fd)
-            recent = time.time() - status.st_ctime < UPDATE_WINDOW
-            raise Answer(Status.UPDATING if recent else Status.CHANGED)
-        return fd
+    def _fetch(self, arguments: m.FetchArgs) -> m.FetchOk:
+        with self.catalog.open(arguments.base, arguments.path) as file:
+            claims = self.catalog.claims(file.record)
+            if claims.tag is None or not claims.is_supported:
+                raise Answer(Status.NOT_SUPPORTED)
+            shape = claims.file.content.tree.shape
+            units = shape.units if shape.size <= arguments.most else arguments.most >> shape.unit_log2
+            handle = self.catalog.handle_of(file.path)
+            if not units:
+                return m.FetchOk(handle, file.record, b"", b"")
+            self.trees.check_content(file, claims, claims.tag)
+            proof = self._range_proof(file, claims, claims.tag, 0, units, shape.height)
+            data = self._data(file, [(0, shape.unit_span(0, units)[1])])
+            return m.FetchOk(handle, file.record, proof, data)
 
-    async def _fetch(self, arguments: m.FetchArgs, buffer: Buffer) -> m.FetchOk:
-        if arguments.most > m.FETCH_MAX:
-            raise Answer(Status.INVALID)
-        found = self.catalog.resolve(arguments.base, arguments.path)
-        file = self.catalog.signed_file(found)
-        shape = file.file.content.tree.shape
-        units = shape.units if shape.size <= arguments.most else arguments.most >> shape.unit_log2
-        handle = self.catalog.handle_of(found)
-        if units == 0:
-            return m.FetchOk(handle, file.record, b"", b"")
-        proof = await self._range_proof(file, 0, units, shape.height)
-        length = shape.unit_span(0, units)[1]
-        data = buffer.take(length)
-        try:
-            fd = self._open(file)
-        except Answer:
-            return m.FetchOk(handle, file.record, b"", b"")
-        try:
-            read_into(fd, data, 0)
-        finally:
-            os.close(fd)
-        return m.FetchOk(handle, file.record, proof, data)
+    def _read(self, arguments: m.ReadArgs) -> m.ReadOk:
+        _must_fit(arguments.tag.hash, arguments.tag.digest)
+        first, count = arguments.first, arguments.count
+        with self.catalog.open(arguments.object) as file:
+            claims = self._version(file, arguments.tag)
+            shape = claims.file.content.tree.shape
+            _must(first + count <= slice_count(shape) and count << slice_log2(shape) <= m.DATA_MAX)
+            units = units_of_slices(shape, first, first + count)
+            if arguments.level is not None:
+                _must(arguments.level <= shape.height)
+                _must(units[0] >> arguments.level == (units[1] - 1) >> arguments.level)
+            self.trees.check_content(file, claims, arguments.tag)
+            proof = b""
+            if arguments.level is not None:
+                proof = self._range_proof(file, claims, arguments.tag, *units, arguments.level)
+            holes, pieces = holes_and_pieces(file.fd, shape, first, count)
+            return m.ReadOk(proof, holes, self._data(file, pieces))
 
-    async def _read(self, arguments: m.ReadArgs, buffer: Buffer) -> m.ReadOk:
-        file = self._version(arguments.object, arguments.tag)
-        shape = file.file.content.tree.shape
-        first, end = arguments.first, arguments.first + arguments.count
-        if arguments.count < 1 or end > slice_count(shape) or arguments.count << slice_log2(shape) > m.DATA_MAX:
-            raise Answer(Status.INVALID)
-        proof = b""
-        if arguments.level is not None:
-            proof = await self._range_proof(file, *units_of_slices(shape, first, end), arguments.level)
-        start, stop = slice_span(shape, first, end)
-        fd = self._open(file)
-        try:
-            holes = _holes(fd, shape, start, stop)
-            data = _read_around(fd, shape, start, stop, holes, buffer)
-        finally:
-            os.close(fd)
-        return m.ReadOk(proof, holes, data)
+    def _data(self, file: OpenFile, pieces: list[tuple[int, int]]) -> Buffer:
+        """Pieces of a file, as they are sent: copied where they are small and need not be waited for."""
+        if sum(length for _, length in pieces) <= COPIED_MAX:
+            copied = read_now(file.fd, pieces)
+            if copied is not None:
+                return copied
+        return cast(Buffer, FileData(file.detach(), pieces))
 
 
-class Buffer:
-    """Memory for the data of one reply at a time, so that it is not made anew for each."""
-
-    def __init__(self) -> None:
-        self._memory = bytearray()
-
-    def take(self, length: int) -> memoryview:
-        if len(self._memory) < length:
-            self._memory = bytearray(length)
-        return memoryview(self._memory)[:length]
+def _must(holds: bool) -> None:
+    if not holds:
+        raise Answer(Status.INVALID)
 
 
-def _holes(fd: int, shape: Shape, start: int, stop: int) -> tuple[m.Hole, ...]:
-    """The whole slices of [start, stop) that are not stored."""
-    log2 = slice_log2(shape)
-    size = 1 << log2
-    holes: list[m.Hole] = []
-    hole_at = next_hole(fd, start, stop)
-    while hole_at < stop and len(holes) < m.HOLES_MAX:
-        data_at = next_data(fd, hole_at, stop)
-        low = (hole_at - start + size - 1) >> log2
-        high = (data_at - start) >> log2
-        if low < high:
-            holes.append(m.Hole(low, high - low))
-        if data_at >= stop:
-            break
-        hole_at = next_hole(fd, data_at, stop)
-    return tuple(holes)
-
-
-def _read_around(fd: int, shape: Shape, start: int, stop: int, holes: tuple[m.Hole, ...], buffer: Buffer) -> memoryview:
-    """All bytes of [start, stop) that are not in holes, in order."""
-    log2 = slice_log2(shape)
-    left_out = sum(hole.count for hole in holes) << log2
-    data = buffer.take(stop - start - left_out)
-    filled, at = 0, start
-    for hole in (*holes, None):
-        until = stop if hole is None else start + (hole.first << log2)
-        read_into(fd, data[filled : filled + until - at], at)
-        filled += until - at
-        at = until if hole is None else until + (hole.count << log2)
-    return data
+def _must_fit(hash: int, digest: bytes) -> None:
+    """A digest has the length of its algorithm, where that is known (fip-status-5)."""
+    _must(digest_length(hash) in (None, len(digest)))

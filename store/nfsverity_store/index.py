@@ -192,6 +192,13 @@ class Index:
         )
         return [_entry(row) for row in rows]
 
+    def names(self, parent: int, after: bytes, most: int) -> list[bytes]:
+        """Names above `after` in byte order, alone; -1 for all."""
+        rows = self._execute(
+            "SELECT name FROM entry WHERE parent = ? AND name > ? ORDER BY name LIMIT ?", parent, after, most
+        )
+        return [row[0] for row in rows]
+
     def files(self, base: int = ROOT_ID, path: bytes = b"") -> Iterator[tuple[bytes, IndexEntry]]:
         """Every file below a directory, with its path, directory by directory."""
         for entry in self.children(base):

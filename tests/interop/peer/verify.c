@@ -1,0 +1,418 @@
+/* SPDX-FileCopyrightText: the nfs-verity authors
+ * SPDX-License-Identifier: BSD-3-Clause */
+#include "verify.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <arpa/inet.h>
+#include <openssl/core_names.h>
+#include <openssl/evp.h>
+#include <openssl/rsa.h>
+#include <openssl/x509v3.h>
+
+/* A step that failed. The verdict of the attestation that came furthest is the one that is reported. */
+struct failure {
+    int step;
+    const char *verdict; /* NULL: none */
+};
+
+static struct failure fails(int step, const char *verdict)
+{
+    return (struct failure){step, verdict};
+}
+
+static const struct failure PASSED = {0, NULL};
+
+/* Decoding */
+
+static bool is_name(const char *name, size_t length)
+{
+    return length >= 1 && length <= 255 && memchr(name, '/', length) == NULL && memchr(name, 0, length) == NULL &&
+           !(length == 1 && name[0] == '.') && !(length == 2 && name[0] == '.' && name[1] == '.');
+}
+
+static bool is_path(const char *path, size_t length)
+{
+    const char *end = path + length;
+
+    for (int names = 1; names <= FIM_DEPTH_MAX; names++) {
+        const char *slash = memchr(path, '/', end - path);
+        if (!is_name(path, (slash == NULL ? end : slash) - path))
+            return false;
+        if (slash == NULL)
+            return true;
+        path = slash + 1;
+    }
+    return false;
+}
+
+/* Where its number is in the draft's table a digest has the length of its hash; elsewhere any. */
+static bool has_length(unsigned int number, const fim_hash *value)
+{
+    const struct hash *hash = hash_of(number);
+
+    return hash == NULL || value->fim_hash_len == hash->length;
+}
+
+static int compare(const fim_attestation *one, const fim_attestation *two)
+{
+    u_int one_length = one->body.body_len, two_length = two->body.body_len;
+    int order;
+
+    if (one->type != two->type)
+        return one->type < two->type ? -1 : 1;
+    order = memcmp(one->body.body_val, two->body.body_val, one_length < two_length ? one_length : two_length);
+    return order != 0 ? order : (one_length > two_length) - (one_length < two_length);
+}
+
+static bool decode_signature(const fim_attestation *attestation, fim_signature *out)
+{
+    struct bytes body = {attestation->body.body_val, attestation->body.body_len};
+
+    if (!decode_canonical((xdrproc_t)xdr_fim_signature, &body, out, sizeof *out))
+        return false;
+    if (has_length(out->signer.hash, &out->signer.digest))
+        return true;
+    xdr_free((xdrproc_t)xdr_fim_signature, (char *)out);
+    return false;
+}
+
+/* All of the record but the statement (fim-dec-4). rpcgen's decoder sets memory aside for a length that is within
+ * its bound, whether or not the bytes are there: 1 MiB at most (fim-dec-3 asks for less). */
+static bool decode_record(const struct bytes *encoded, fim_record *out)
+{
+    if (encoded->size > FIM_RECORD_MAX)
+        return false;
+    if (!decode_canonical((xdrproc_t)xdr_fim_record, encoded, out, sizeof *out))
+        return false;
+    if (out->attestations.attestations_len == 0)
+        return false;
+    for (u_int i = 0; i < out->attestations.attestations_len; i++) {
+        const fim_attestation *attestation = &out->attestations.attestations_val[i];
+        fim_signature signature;
+        if (i > 0 && compare(attestation - 1, attestation) >= 0)
+            return false;
+        if (attestation->type == FIM_SIGNATURE) {
+            if (!decode_signature(attestation, &signature))
+                return false;
+            xdr_free((xdrproc_t)xdr_fim_signature, (char *)&signature);
+        }
+    }
+    return true;
+}
+
+static bool is_sound(const fim_statement *statement)
+{
+    const fim_file *file = &statement->claim.fim_claim_u.file;
+    const fim_tree *tree = &file->content.tree;
+
+    for (u_int i = 1; i < statement->extensions.extensions_len; i++)
+        if (statement->extensions.extensions_val[i - 1].number >= statement->extensions.extensions_val[i].number)
+            return false;
+    return is_name(file->label.fim_name_val, file->label.fim_name_len) &&
+           is_path(file->path.fim_path_val, file->path.fim_path_len) && file->when.generation != UINT64_MAX &&
+           file->content.mtime.nseconds <= 999999999 && tree->unit_log2 >= FIM_UNIT_LOG2_MIN &&
+           tree->unit_log2 <= FIM_UNIT_LOG2_MAX && tree->size <= INT64_MAX && has_length(statement->hash, &tree->root);
+}
+
+/* Magic, format and kind come before all the rest, which another format or kind may have otherwise. */
+static const char *decode_statement(const fim_record *record, fim_statement *out)
+{
+    struct bytes encoded = {record->statement.statement_val, record->statement.statement_len};
+    uint32_t words[4];
+
+    memcpy(words, encoded.data, encoded.size < sizeof words ? encoded.size : sizeof words);
+    if (encoded.size < 4 || ntohl(words[0]) != FIM_MAGIC || encoded.size < 8)
+        return "malformed";
+    if (ntohl(words[1]) != FIM_FORMAT)
+        return "unsupported";
+    if (encoded.size < 16)
+        return "malformed";
+    switch (ntohl(words[3])) {
+    case FIM_FILE:
+        break;
+    case FIM_CONTENT:
+    case FIM_VOLUME:
+    case FIM_REVOCATION:
+        return "wrong-kind";
+    default:
+        return "malformed";
+    }
+    if (!decode_canonical((xdrproc_t)xdr_fim_statement, &encoded, out, sizeof *out) || !is_sound(out))
+        return "malformed";
+    return NULL;
+}
+
+/* Algorithms */
+
+static const char *check_hash(unsigned int number)
+{
+    const struct hash *hash = hash_of(number);
+
+    if (number >= 2 && number <= 6) /* truncations of SHA-256 */
+        return "refused-algorithm";
+    return hash == NULL || hash->name == NULL ? "unsupported" : NULL;
+}
+
+/* Of the draft's table; those for ML-DSA are left out, which OpenSSL has from 3.5 on. */
+static const struct scheme {
+    unsigned int number;
+    const char *digest; /* NULL: the scheme has its own */
+    int key;
+    const char *group;
+} schemes[] = {
+    {FIM_SCHEME_ED25519, NULL, EVP_PKEY_ED25519, NULL},
+    {FIM_SCHEME_ECDSA_P256, "SHA256", EVP_PKEY_EC, "prime256v1"},
+    {FIM_SCHEME_ECDSA_P384, "SHA384", EVP_PKEY_EC, "secp384r1"},
+    {FIM_SCHEME_RSA_PSS, "SHA256", EVP_PKEY_RSA, NULL},
+};
+
+static const struct scheme *scheme_of(unsigned int number)
+{
+    for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++)
+        if (schemes[i].number == number)
+            return &schemes[i];
+    return NULL;
+}
+
+/* Not canonical, or of small order (fim-sig-4, fim-sig-5): libcrypto accepts both. */
+static bool is_weak_ed25519(EVP_PKEY *key)
+{
+    static const unsigned char small[][32] = {
+        {0},
+        {1},
+        {0xec, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+         0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f},
+        {0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0,
+         0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05},
+        {0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f,
+         0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a},
+    };
+    unsigned char y[32];
+    size_t length = sizeof y;
+    bool above = true; /* all bytes but the first are those of p - 1, which is {0xec, 0xff, ..., 0x7f} */
+
+    if (EVP_PKEY_get_raw_public_key(key, y, &length) != 1 || length != sizeof y)
+        return true;
+    y[31] &= 0x7f; /* the sign of x */
+    for (int i = 1; i < 32; i++)
+        above = above && y[i] == small[2][i];
+    if (above && y[0] > small[2][0])
+        return true;
+    for (size_t i = 0; i < sizeof small / sizeof small[0]; i++)
+        if (memcmp(y, small[i], sizeof y) == 0)
+            return true;
+    return false;
+}
+
+static bool is_fitting_rsa(EVP_PKEY *key)
+{
+    BIGNUM *exponent = NULL;
+    int bits = EVP_PKEY_get_bits(key);
+    bool fits = bits >= 2048 && bits <= 4096 && EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_E, &exponent) &&
+                BN_is_odd(exponent) && BN_num_bits(exponent) >= 17; /* odd and at least 65,537 */
+
+    BN_free(exponent);
+    return fits;
+}
+
+static bool fits(const struct scheme *scheme, EVP_PKEY *key)
+{
+    char group[32];
+
+    if (key == NULL || EVP_PKEY_get_base_id(key) != scheme->key)
+        return false;
+    switch (scheme->key) {
+    case EVP_PKEY_ED25519:
+        return !is_weak_ed25519(key);
+    case EVP_PKEY_RSA:
+        return is_fitting_rsa(key);
+    default:
+        return EVP_PKEY_get_group_name(key, group, sizeof group, NULL) && strcmp(group, scheme->group) == 0;
+    }
+}
+
+static bool is_signature(const struct scheme *scheme, EVP_PKEY *key, const fim_signature *signature,
+                         const struct bytes *message)
+{
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+    EVP_PKEY_CTX *options;
+    bool valid = context != NULL &&
+                 EVP_DigestVerifyInit_ex(context, &options, scheme->digest, NULL, NULL, key, NULL) == 1;
+
+    if (valid && scheme->key == EVP_PKEY_RSA) /* MGF1 is with the same digest */
+        valid = signature->value.value_len == (u_int)EVP_PKEY_get_size(key) &&
+                EVP_PKEY_CTX_set_rsa_padding(options, RSA_PKCS1_PSS_PADDING) == 1 &&
+                EVP_PKEY_CTX_set_rsa_pss_saltlen(options, 32) == 1;
+    /* fim-sig-6 to fim-sig-9: libcrypto refuses an S not below L, compares encodings of R, and takes DER only */
+    valid = valid && EVP_DigestVerify(context, (const unsigned char *)signature->value.value_val,
+                                      signature->value.value_len, (const unsigned char *)message->data,
+                                      message->size) == 1;
+    EVP_MD_CTX_free(context);
+    return valid;
+}
+
+/* fim-signed-1: the context, then the XDR of a fim_signed. */
+static struct bytes signed_bytes(const fim_signature *signature, const fim_record *record)
+{
+    static const char label[] = "File Integrity Metadata, statement, format 1"; /* its 0x00 belongs to it */
+    fim_signed signed_ = {signature->signer, signature->scheme, {0, NULL}};
+    struct bytes message;
+    XDR xdrs;
+
+    signed_.statement.statement_len = record->statement.statement_len;
+    signed_.statement.statement_val = record->statement.statement_val;
+    message.size = 64 + sizeof label + xdr_sizeof((xdrproc_t)xdr_fim_signed, &signed_);
+    message.data = malloc(message.size);
+    if (message.data == NULL)
+        abort();
+    memset(message.data, 0x20, 64);
+    memcpy(message.data + 64, label, sizeof label);
+    xdrmem_create(&xdrs, message.data + 64 + sizeof label, message.size - 64 - sizeof label, XDR_ENCODE);
+    if (!xdr_fim_signed(&xdrs, &signed_))
+        abort();
+    return message;
+}
+
+/* Certificates */
+
+static const char *check_usage(X509 *certificate)
+{
+    EXTENDED_KEY_USAGE *purposes;
+    bool allowed = false;
+
+    if (X509_get_ext_by_NID(certificate, NID_key_usage, -1) < 0 ||
+        !(X509_get_key_usage(certificate) & KU_DIGITAL_SIGNATURE))
+        return "wrong-usage";
+    if (X509_get_ext_by_NID(certificate, NID_ext_key_usage, -1) < 0)
+        return NULL; /* a pinned one needs none (fim-cert-7) */
+    purposes = X509_get_ext_d2i(certificate, NID_ext_key_usage, NULL, NULL);
+    for (int i = 0; i < sk_ASN1_OBJECT_num(purposes); i++) {
+        char oid[64];
+        OBJ_obj2txt(oid, sizeof oid, sk_ASN1_OBJECT_value(purposes, i), 1);
+        allowed = allowed || strcmp(oid, "1.3.6.1.5.5.7.3.36") == 0; /* id-kp-documentSigning */
+    }
+    EXTENDED_KEY_USAGE_free(purposes);
+    return allowed ? NULL : "wrong-usage";
+}
+
+/* Steps 8 and 9. */
+static struct failure check_signer(const fim_signature *signature, const struct scheme *scheme,
+                                   const fim_record *record, const struct expected *expected)
+{
+    const unsigned char *der = (const unsigned char *)expected->certificate.data;
+    const unsigned char *end = der + expected->certificate.size;
+    X509 *certificate = expected->certificate.size > 16384 ? NULL : d2i_X509(NULL, &der, expected->certificate.size);
+    struct failure failure = PASSED;
+    struct bytes message;
+
+    if (certificate == NULL || der != end || !fits(scheme, X509_get0_pubkey(certificate)))
+        failure = fails(8, "bad-certificate");
+    else if (ASN1_TIME_cmp_time_t(X509_get0_notBefore(certificate), expected->now) > 0)
+        failure = fails(8, "not-yet-valid");
+    else if (ASN1_TIME_cmp_time_t(X509_get0_notAfter(certificate), expected->now) < 0)
+        failure = fails(8, "expired");
+    else
+        failure = fails(8, check_usage(certificate));
+    if (failure.verdict == NULL) {
+        message = signed_bytes(signature, record);
+        if (!is_signature(scheme, X509_get0_pubkey(certificate), signature, &message))
+            failure = fails(9, "bad-signature");
+        free(message.data);
+    }
+    X509_free(certificate);
+    return failure;
+}
+
+/* Steps 6 and 7. */
+static struct failure check_signature(const fim_signature *signature, const fim_record *record,
+                                      const struct expected *expected)
+{
+    const struct scheme *scheme = scheme_of(signature->scheme);
+    const char *verdict = scheme == NULL ? "unsupported" : check_hash(signature->signer.hash);
+    unsigned char pinned[HASH_MAX];
+
+    if (verdict != NULL)
+        return fails(6, verdict);
+    digest(hash_of(signature->signer.hash), expected->certificate.data, expected->certificate.size, pinned);
+    if (memcmp(pinned, signature->signer.digest.fim_hash_val, signature->signer.digest.fim_hash_len) != 0)
+        return fails(7, "untrusted");
+    return check_signer(signature, scheme, record, expected);
+}
+
+static struct failure check_attestations(const fim_record *record, const struct expected *expected)
+{
+    struct failure furthest = PASSED;
+
+    for (u_int i = 0; i < record->attestations.attestations_len; i++) {
+        const fim_attestation *attestation = &record->attestations.attestations_val[i];
+        struct failure failure = fails(6, "unsupported");
+        fim_signature signature;
+        if (attestation->type == FIM_SIGNATURE && decode_signature(attestation, &signature)) {
+            failure = check_signature(&signature, record, expected);
+            xdr_free((xdrproc_t)xdr_fim_signature, (char *)&signature);
+        }
+        if (failure.verdict == NULL)
+            return PASSED;
+        if (failure.step > furthest.step)
+            furthest = failure;
+    }
+    return furthest;
+}
+
+/* Steps 3 to 12 but 10 and 11: there is one trust entry, which one signer satisfies, and no marks are kept. */
+static const char *check(const struct verified *found, const struct expected *expected)
+{
+    const fim_statement *statement = &found->statement;
+    const fim_file *file = &statement->claim.fim_claim_u.file;
+    const char *verdict;
+
+    if (memcmp(file->volume, expected->volume, sizeof expected->volume) != 0)
+        return "wrong-volume";
+    if (file->path.fim_path_len != expected->path.size ||
+        memcmp(file->path.fim_path_val, expected->path.data, expected->path.size) != 0)
+        return "wrong-path";
+    for (u_int i = 0; i < statement->extensions.extensions_len; i++)
+        if (statement->extensions.extensions_val[i].critical)
+            return "unknown-extension"; /* none is known */
+    verdict = check_hash(statement->hash);
+    if (verdict != NULL)
+        return verdict;
+    if (file->content.tree.type != FIM_TREE_RFC9162)
+        return "unsupported";
+    verdict = check_attestations(&found->record, expected).verdict;
+    if (verdict != NULL)
+        return verdict;
+    if (file->when.issued > expected->now + FIM_SKEW)
+        return "issued-in-future";
+    if (expected->now > file->when.not_after)
+        return "record-expired";
+    return NULL;
+}
+
+const char *verify_record(const struct bytes *record, const struct expected *expected, struct verified *out)
+{
+    const char *verdict;
+
+    memset(out, 0, sizeof *out);
+    verdict = decode_record(record, &out->record) ? decode_statement(&out->record, &out->statement) : "malformed";
+    if (verdict == NULL)
+        verdict = check(out, expected);
+    if (verdict != NULL) {
+        free_verified(out);
+    } else {
+        const fim_tree *tree = &out->statement.claim.fim_claim_u.file.content.tree;
+        const struct hash *hash = hash_of(out->statement.hash);
+        make_tree(&out->tree, hash, tree->unit_log2, tree->size);
+        digest(hash, out->record.statement.statement_val, out->record.statement.statement_len, out->tag);
+    }
+    return verdict;
+}
+
+void free_verified(struct verified *verified)
+{
+    xdr_free((xdrproc_t)xdr_fim_statement, (char *)&verified->statement);
+    xdr_free((xdrproc_t)xdr_fim_record, (char *)&verified->record);
+    memset(verified, 0, sizeof *verified);
+}

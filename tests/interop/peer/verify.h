@@ -1,0 +1,32 @@
+/* SPDX-FileCopyrightText: the nfs-verity authors
+ * SPDX-License-Identifier: BSD-3-Clause */
+/* Steps 0 to 12 of the section "Verification" of File Integrity Metadata. */
+#ifndef VERIFY_H
+#define VERIFY_H
+
+#include <stdint.h>
+
+#include "canonical.h"
+#include "fim.h"
+#include "tree.h"
+
+/* What the verifier brings: it comes from its user, and nothing of it from the server. */
+struct expected {
+    unsigned char volume[16];
+    struct bytes path;
+    struct bytes certificate; /* DER: the one signer that is believed, for anything */
+    int64_t now;              /* Unix seconds */
+};
+
+struct verified {
+    fim_record record;
+    fim_statement statement;
+    struct tree tree;
+    unsigned char tag[HASH_MAX]; /* its length and number are those of tree.hash */
+};
+
+/* NULL if the record verifies, and then it is in `out`; else the name of the verdict, and `out` is empty. */
+const char *verify_record(const struct bytes *record, const struct expected *expected, struct verified *out);
+void free_verified(struct verified *verified);
+
+#endif

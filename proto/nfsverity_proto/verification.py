@@ -304,7 +304,11 @@ def _signer_text(signer: Fingerprint, certificates: Certificates) -> str:
 
 def _scope_text(entry: TrustEntry, volume: bytes | None) -> str:
     what = f"volume {volume.hex()}" if volume is not None else "this content"
-    return f'"{entry.certificate.subject}" is not trusted for {what} at this place'
+    try:
+        who = f'"{entry.certificate.subject}"'
+    except BadCertificate:
+        who = "the signer"
+    return f"{who} is not trusted for {what} at this place, or not with this scheme"
 
 
 def check_signers(

@@ -15,6 +15,7 @@ from nfsverity_proto.messages import Status
 TABLE = json.loads((Path(__file__).parents[3] / "spec" / "verdicts.json").read_text())["verdicts"]
 
 
+@pytest.mark.spec("fim-ver-9")
 def test_the_verdicts_are_those_of_the_draft_in_its_order() -> None:
     assert [verdict.verdict for verdict in errors.VERDICTS] == [row["name"] for row in TABLE]
 
@@ -47,6 +48,7 @@ def test_a_verdict_says_where_what_was_expected_and_what_was_found() -> None:
     assert str(errors.Unsigned("there is no record")) == "unsigned: there is no record"
 
 
+@pytest.mark.spec("fim-ver-11")
 def test_a_mismatch_keeps_its_range_of_bytes() -> None:
     error = errors.Mismatch("differs", offset=4096, length=10, expected="aa", found="bb", where="x")
     assert (error.offset, error.length, error.expected, error.found) == (4096, 10, "aa", "bb")

@@ -14,6 +14,7 @@ from oracle import merkle
 numbers = pytest.mark.parametrize("number", list(merkle.HASHES))
 
 
+@pytest.mark.spec("fim-hash-1", "fim-hash-2", "fim-tree-1", "fim-tree-2")
 @numbers
 @given(data=st.binary(max_size=300), other=st.binary(max_size=80))
 def test_digests_leaves_and_nodes(number: int, data: bytes, other: bytes) -> None:
@@ -56,6 +57,7 @@ def test_the_published_digests_of_abc(number: int, abc: str) -> None:
     assert hash_by_number(number).digest(b"abc").hex() == abc
 
 
+@pytest.mark.spec("fim-hash-3")
 @pytest.mark.parametrize("number", [2, 3, 4, 5, 6])
 def test_truncated_hashes_are_refused(number: int) -> None:
     with pytest.raises(RefusedAlgorithm):
@@ -69,6 +71,7 @@ def test_other_numbers_are_unsupported(number: int) -> None:
         hash_by_number(number)
 
 
+@pytest.mark.spec("fim-hash-4")
 @numbers
 def test_digest_lengths(number: int) -> None:
     assert digest_length(number) == len(merkle.HASHES[number][1](b""))

@@ -15,12 +15,14 @@ ODD_NAMES = [b"...", b".a", b"a.", b" ", b"\xff\xfe", b"\xc3\xa9", b"e\xcc\x81",
 names = st.binary(min_size=1, max_size=255).filter(lambda name: not ({0, 47} & set(name)) and name not in (b".", b".."))
 
 
+@pytest.mark.spec("fim-path-2", "fim-path-7")
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_any_other_bytes_are_a_name(name: bytes) -> None:
     assert check_name(name) == name
     assert split_path(name) == (name,)
 
 
+@pytest.mark.spec("fim-path-2")
 @pytest.mark.parametrize("name", NOT_NAMES)
 def test_what_is_no_name_is_refused_alone_and_anywhere_in_a_path(name: bytes) -> None:
     with pytest.raises(ValueError):
@@ -31,6 +33,7 @@ def test_what_is_no_name_is_refused_alone_and_anywhere_in_a_path(name: bytes) ->
                 split_path(path)
 
 
+@pytest.mark.spec("fim-path-3")
 @given(st.lists(names, max_size=15).map(tuple))
 def test_a_path_is_its_names(parts: tuple[bytes, ...]) -> None:
     path = b"/".join(parts)
@@ -53,6 +56,7 @@ def test_any_bytes_are_a_path_or_raise_the_one_error(path: bytes) -> None:
     assert all(check_name(name) for name in found)
 
 
+@pytest.mark.spec("fim-path-3")
 @pytest.mark.parametrize(("length", "good"), [(4095, True), (4096, False)])
 def test_the_length_of_a_path(length: int, good: bool) -> None:
     path = b"/".join([b"x" * 255] * 16)[:4095] + b"x" * (length - 4095)
@@ -64,6 +68,7 @@ def test_the_length_of_a_path(length: int, good: bool) -> None:
             split_path(path)
 
 
+@pytest.mark.spec("fim-path-3")
 @pytest.mark.parametrize(("depth", "good"), [(256, True), (257, False)])
 def test_the_depth_of_a_path(depth: int, good: bool) -> None:
     path = b"/".join([b"d"] * depth)

@@ -42,6 +42,7 @@ def some_range(draw: st.DrawFn, most: int = 2**52) -> tuple[int, int, int, int]:
     return n, a, b, draw(st.integers(least, height(n)))
 
 
+@pytest.mark.spec("fim-proof-3")
 @pytest.mark.parametrize("n", SMALL)
 def test_every_range_of_small_trees_under_every_level(n: int) -> None:
     units = contents(n)
@@ -65,6 +66,7 @@ def test_every_range_of_small_trees_under_every_level(n: int) -> None:
         assert [run.level for run in folded.runs] == list(range(level + 1))
 
 
+@pytest.mark.spec("fim-proof-3", "fim-hash-2")
 @given(some_range(most=200), st.sampled_from(list(merkle.HASHES)))
 def test_ranges_of_larger_trees_under_every_hash(where: tuple[int, int, int, int], number: int) -> None:
     n, a, b, level = where
@@ -86,6 +88,7 @@ def test_the_proof_of_one_unit_is_rfc_9162s_inclusion_proof_from_left_to_right(n
         assert proof == to_the_left + [value for is_left, value in path if not is_left]
 
 
+@pytest.mark.spec("fim-proof-4", "fip-proof-5")
 @given(some_range(), st.integers(-1, 1).filter(bool))
 def test_a_proof_with_a_hash_too_many_or_too_few_is_malformed(where: tuple[int, int, int, int], by: int) -> None:
     n, a, b, level = where
@@ -97,6 +100,7 @@ def test_a_proof_with_a_hash_too_many_or_too_few_is_malformed(where: tuple[int, 
             fold(SHA256, n, a, leaves, level, [bytes(32)] * (length + by))
 
 
+@pytest.mark.spec("fim-proof-5", "fim-proof-7")
 @given(some_range(most=100), st.data())
 def test_any_change_of_units_or_proof_changes_the_top(where: tuple[int, int, int, int], data: st.DataObject) -> None:
     n, a, b, level = where
@@ -111,6 +115,7 @@ def test_any_change_of_units_or_proof_changes_the_top(where: tuple[int, int, int
     assert top != merkle.node(merkle.SHA256, units, level, a >> level)
 
 
+@pytest.mark.spec("fim-proof-7")
 @pytest.mark.parametrize("n", [2, 3, 5, 8, 9])
 def test_hashes_in_another_order_or_of_another_range_do_not_fold_to_the_root(n: int) -> None:
     units = contents(n)
@@ -125,6 +130,7 @@ def test_hashes_in_another_order_or_of_another_range_do_not_fold_to_the_root(n: 
                 assert fold(SHA256, n, other, [leaves[a]], top, proof).top != expected
 
 
+@pytest.mark.spec("fim-proof-1", "fim-proof-2")
 @pytest.mark.parametrize(
     ("units", "first", "end", "level"),
     [

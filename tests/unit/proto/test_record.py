@@ -63,6 +63,7 @@ def test_signatures_and_what_is_signed(signer: tuple[int, bytes], scheme: int, v
     assert signed_bytes(signature.signer, scheme, value) == records.signed_bytes(*signer, scheme, value)
 
 
+@pytest.mark.spec("fim-signed-1")
 def test_what_is_signed_begins_with_109_bytes_that_are_no_xdr() -> None:
     whole = signed_bytes(Fingerprint(1, bytes(32)), 0x0807, b"statement")
     assert whole[:64] == b" " * 64
@@ -70,6 +71,7 @@ def test_what_is_signed_begins_with_109_bytes_that_are_no_xdr() -> None:
     assert whole[109:] == records.fingerprint(1, bytes(32)) + b"\0\0\x08\x07" + b"\0\0\0\x09statement\0\0\0"
 
 
+@pytest.mark.spec("fim-dec-1")
 @given(st.binary(max_size=60), attestations, st.data())
 def test_other_encodings_are_malformed(
     statement: bytes, attested: list[tuple[int, bytes]], data: st.DataObject
@@ -110,6 +112,7 @@ def signature(**changes: object) -> tuple[int, bytes]:
     return records.SIGNATURE, records.signature(**fields)  # type: ignore[arg-type]
 
 
+@pytest.mark.spec("fim-rec-1", "fim-rec-2", "fim-dec-1", "fim-dec-4")
 @pytest.mark.parametrize(
     "attested",
     [
@@ -152,11 +155,13 @@ def test_attestations_that_break_their_rules_are_malformed(attested: list[tuple[
         decode_record(records.record(b"statement", attested))
 
 
+@pytest.mark.spec("fim-rec-3", "fim-rec-5")
 def test_attestations_of_any_other_type_are_kept_as_they_are() -> None:
     record = decode_record(records.record(b"statement", [(0, b"?"), signature(), (2, bytes(61_440 - 5000)), (99, b"")]))
     assert [attestation.type for attestation in record.attestations] == [0, 1, 2, 99]
 
 
+@pytest.mark.spec("fim-dec-2")
 def test_the_bound_of_a_record_is_checked_first() -> None:
     def record(length: int) -> bytes:
         return records.record(bytes(4096), [(2, bytes(61_440 - 4096 - 28 + length))])
@@ -179,6 +184,7 @@ def test_a_fingerprint_has_the_length_of_its_hash(number: int) -> None:
             Fingerprint(number, bytes(length))
 
 
+@pytest.mark.spec("fim-rec-7", "fim-hash-4")
 @pytest.mark.parametrize("number", list(merkle.HASHES))
 def test_the_fingerprint_of_a_certificate(number: int) -> None:
     der = signers.signer().der

@@ -84,6 +84,7 @@ def test_statements_are_encoded_as_the_draft_says_and_decoded_again(statement: r
     assert value.kind == statement.kind
 
 
+@pytest.mark.spec("fim-dec-1")
 @given(statements(), st.data())
 def test_other_encodings_are_malformed(statement: records.Statement, data: st.DataObject) -> None:
     whole = statement.encode()
@@ -114,6 +115,7 @@ def test_any_bytes_decode_or_raise_the_one_error(data: bytes) -> None:
     assert encode_statement(value) == data
 
 
+@pytest.mark.spec("fim-dec-1", "fim-path-2", "fim-path-3", "fim-path-4", "fim-path-8", "fim-gen-3", "fim-ext-1")
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -168,6 +170,35 @@ def test_a_field_beyond_its_rules_is_malformed(field: str, value: Any) -> None:
         decode_statement(statement.encode())
 
 
+@pytest.mark.spec("fim-st-2", "fim-path-4", "fim-gen-3", "fim-ext-1")
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("volume", bytes(15)),
+        ("label", b""),
+        ("label", b"a/b"),
+        ("path", b""),
+        ("path", b"a//b"),
+        ("generation", 2**64 - 1),
+        ("generation", -1),
+        ("issued", 2**63),
+        ("nseconds", 1_000_000_000),
+        ("nseconds", -1),
+        ("unit_log2", 11),
+        ("size", 2**63),
+        ("size", -1),
+        ("root", bytes(31)),
+        ("extensions", [(5, 0, b""), (4, 0, b"")]),
+        ("extensions", [(5, 0, bytes(1025))]),
+        ("extensions", [(n, 0, b"") for n in range(17)]),
+    ],
+)
+def test_no_statement_is_made_that_is_malformed(field: str, value: Any) -> None:
+    with pytest.raises(ValueError):
+        encode_statement(value_of(dataclasses.replace(records.Statement(), **{field: value})))
+
+
+@pytest.mark.spec("fim-dec-1")
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -198,6 +229,7 @@ def test_a_field_at_its_bound_is_decoded(field: str, value: Any) -> None:
     assert decode_statement(statement.encode(), Kind.FILE) == value_of(statement)
 
 
+@pytest.mark.spec("fim-dec-5")
 @pytest.mark.parametrize("format", [0, 2, 2**32 - 1])
 def test_another_format_is_unsupported_whatever_follows(format: int) -> None:
     for data in (records.Statement(format=format).encode(), records.Statement(format=format, kind=9).encode()[:16]):
@@ -205,11 +237,13 @@ def test_another_format_is_unsupported_whatever_follows(format: int) -> None:
             decode_statement(data, Kind.FILE)
 
 
+@pytest.mark.spec("fim-dec-5")
 def test_the_magic_is_judged_before_the_format() -> None:
     with pytest.raises(Malformed):
         decode_statement(records.Statement(magic=1, format=2).encode())
 
 
+@pytest.mark.spec("fim-dec-5", "fim-kind-1", "fim-kind-2")
 @pytest.mark.parametrize("kind", [records.CONTENT, records.VOLUME, records.REVOCATION])
 def test_the_kind_is_judged_before_anything_behind_it(kind: int) -> None:
     for data in (records.Statement(kind=kind).encode(), records.Statement(kind=kind).encode()[:16] + b"\xff" * 9):
@@ -218,6 +252,7 @@ def test_the_kind_is_judged_before_anything_behind_it(kind: int) -> None:
         assert (caught.value.expected, caught.value.found) == ("file", Kind(kind).name.lower())
 
 
+@pytest.mark.spec("fim-kind-1")
 @pytest.mark.parametrize("kind", [records.VOLUME, records.REVOCATION])
 def test_kinds_that_are_places_are_never_decoded(kind: int) -> None:
     with pytest.raises(WrongKind):
@@ -246,6 +281,7 @@ def test_the_bound_of_a_statement(extra: int) -> None:
         encode_statement(value_of(statement))
 
 
+@pytest.mark.spec("fim-st-1")
 @pytest.mark.parametrize("number", list(merkle.HASHES))
 @given(data=st.binary(max_size=100))
 def test_a_tag_is_the_digest_of_the_bytes_under_the_statements_hash(number: int, data: bytes) -> None:
@@ -261,7 +297,7 @@ def test_there_is_no_tag_under_a_hash_that_is_unknown_or_refused() -> None:
         tag_of(b"", 3)
 
 
-@pytest.mark.spec("fip-status-5")
+@pytest.mark.spec("fip-status-5", "fim-hash-4")
 @pytest.mark.parametrize("number", list(lengths))
 def test_a_tag_has_the_length_of_its_hash(number: int) -> None:
     for length in {0, 31, 33, 47, 63, 64, 20} - {lengths[number]}:

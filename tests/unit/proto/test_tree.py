@@ -32,6 +32,7 @@ def contents(n: int) -> list[bytes]:
     return [b"unit %d" % i for i in range(n)]
 
 
+@pytest.mark.spec("fim-tree-1", "fim-tree-2", "fim-tree-3")
 @pytest.mark.parametrize("n", [*range(131), *AROUND_POWERS])
 def test_roots_of_every_ragged_tree(n: int) -> None:
     units = contents(n)
@@ -40,6 +41,7 @@ def test_roots_of_every_ragged_tree(n: int) -> None:
     assert height(n) == merkle.height(n)
 
 
+@pytest.mark.spec("fim-hash-1", "fim-hash-2")
 @pytest.mark.parametrize("number", list(merkle.HASHES))
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 7, 8, 13])
 def test_roots_under_every_hash(number: int, n: int) -> None:
@@ -48,6 +50,7 @@ def test_roots_under_every_hash(number: int, n: int) -> None:
     assert root(hash, [hash.leaf(unit) for unit in units]) == merkle.tree_hash(merkle.HASHES[number][1], units)
 
 
+@pytest.mark.spec("fim-tree-2", "fip-tree-2")
 @pytest.mark.parametrize("n", [*range(1, 35), 63, 64, 65])
 def test_every_node_has_its_hash_and_every_level_its_width(n: int) -> None:
     units = contents(n)
@@ -64,6 +67,7 @@ def test_no_units_have_neither_levels_nor_width() -> None:
     assert width(0, 0) == width(0, 5) == height(0) == 0
 
 
+@pytest.mark.spec("fim-tree-5")
 @pytest.mark.parametrize("n", range(1, 35))
 def test_a_canonical_name_is_the_lowest_of_the_same_node(n: int) -> None:
     def span(level: int, index: int) -> tuple[int, int]:
@@ -88,6 +92,7 @@ def test_parents_of_an_aligned_run(n: int, data: st.DataObject) -> None:
     ]
 
 
+@pytest.mark.spec("fim-tree-4", "fim-unit-1", "fim-unit-2", "fim-proof-6")
 @given(sizes, logs)
 def test_the_shape_of_a_size(size: int, log2: int) -> None:
     shape = Shape(size, log2)
@@ -130,6 +135,7 @@ def test_a_shape_beyond_the_bounds_is_refused(size: int, log2: int) -> None:
         Shape(size, log2)
 
 
+@pytest.mark.spec("fim-hole-1")
 @pytest.mark.parametrize("number", list(merkle.HASHES))
 @pytest.mark.parametrize("level", [0, 1, 4])
 def test_zero_nodes_are_those_of_units_of_zeros(number: int, level: int) -> None:
@@ -137,6 +143,7 @@ def test_zero_nodes_are_those_of_units_of_zeros(number: int, level: int) -> None
     assert zero_node(hash_by_number(number), 12, level) == expected
 
 
+@pytest.mark.spec("fim-hole-1")
 @pytest.mark.parametrize("log2", range(12, 25))
 def test_zero_nodes_of_every_unit_size(log2: int) -> None:
     leaf = merkle.SHA256(bytes(1 + 2**log2))

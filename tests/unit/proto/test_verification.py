@@ -277,7 +277,7 @@ def test_a_signer_under_a_ca_needs_its_certificate() -> None:
     assert verdict(data, ca_entry(top), certificates=fetched(one, along)) == "verified"
 
 
-@pytest.mark.spec("fim-cert-1")
+@pytest.mark.spec("fim-cert-1", "fip-cert-5")
 def test_a_certificate_is_the_one_that_the_fingerprint_names() -> None:
     one, along, top = under_ca()
     other, _, _ = under_ca(ECDSA_P256)
@@ -286,7 +286,7 @@ def test_a_certificate_is_the_one_that_the_fingerprint_names() -> None:
         assert verdict(signed(BASE, one), ca_entry(top), certificates=found) == "bad-certificate"
 
 
-@pytest.mark.spec("fim-cert-2")
+@pytest.mark.spec("fim-cert-2", "fip-cert-6", "fip-cert-7")
 def test_a_certificate_that_came_along_makes_no_trust() -> None:
     one, along, top = under_ca()
     found = fetched(one, [*along, top])

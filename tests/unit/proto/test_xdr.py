@@ -244,6 +244,7 @@ def test_a_fixed_opaque_has_its_length() -> None:
         Fixed(6)
 
 
+@pytest.mark.spec("fim-dec-3")
 @pytest.mark.parametrize("declaration", [Opaque(2**32 - 1), Tail(2**32 - 1), Array(UInt, 2**32 - 1)])
 def test_nothing_is_made_of_a_length_that_is_only_announced(declaration: object) -> None:
     codec: Codec[object] = Codec(declaration)

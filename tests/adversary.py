@@ -171,6 +171,8 @@ class Adversary:
         ]
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:  # by `end`
+            pass
         finally:
             for pump in pumps:
                 pump.cancel()

@@ -138,8 +138,6 @@ class Session:
         Made again while the server is busy (not where it may hold it), and on a new connection where the old
         one was lost: every procedure is idempotent (fip-rpc-19, fip-client-3). Raises `StatusError`, `PeerError`.
         """
-        if self._closed:
-            raise ValueError("the session is closed")
         deadline = asyncio.get_running_loop().time() + self.settings.timeout + wait  # fip-client-1
         asked = False
         pause, losses = PAUSE, 0
@@ -168,6 +166,8 @@ class Session:
 
     async def _connected(self) -> Connection:
         loop = asyncio.get_running_loop()
+        if self._closed:
+            raise ValueError("the session is closed")
         if self._loop is not loop:
             if self._connection is not None:
                 self._left.append(self._connection)

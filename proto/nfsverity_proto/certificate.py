@@ -105,7 +105,7 @@ def parse_certificate(der: bytes) -> Certificate:
 
 
 def check_leaf(certificate: Certificate, now: int, *, in_chain: bool) -> None:
-    """Time, then usage (fim-cert). Raises `NotYetValid`, `Expired`, `WrongUsage`."""
+    """Time, then usage (fim-cert-4 to fim-cert-8). Raises `NotYetValid`, `Expired`, `WrongUsage`."""
     if now < certificate.not_before:
         raise NotYetValid(
             "the signer's certificate is not valid yet",

@@ -14,7 +14,7 @@ from .errors import RefusedAlgorithm, Unsupported
 from .xdr import Buffer
 
 TRUNCATED = frozenset(range(2, 7))
-"""Truncated SHA-256 in the Named Information registry: they MUST be refused (fim-hash)."""
+"""Truncated SHA-256 in the Named Information registry: they MUST be refused (fim-hash-3)."""
 
 _LEAF, _NODE = b"\x00", b"\x01"
 

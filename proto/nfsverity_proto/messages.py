@@ -49,7 +49,7 @@ WAIT_MAX = 60_000
 CALLS_MAX = 32
 POLLS_MAX = 4
 SLICE_LOG2_MAX = 22
-"""A slice is a unit, or 4 MiB of a larger one (fip-slice)."""
+"""A slice is a unit, or 4 MiB of a larger one (fip-slice-1)."""
 ROOT_HANDLE = b""
 
 

@@ -8,7 +8,7 @@ NAME_MAX, PATH_MAX, DEPTH_MAX = 255, 4095, 256
 
 
 def check_name(name: bytes) -> bytes:
-    """The name itself, or `ValueError` where it is none (fim-path)."""
+    """The name itself, or `ValueError` where it is none (fim-path-2)."""
     if not 1 <= len(name) <= NAME_MAX:
         raise ValueError(f"a name of {len(name)} bytes")
     if name in (b".", b"..") or b"/" in name or b"\0" in name:
@@ -17,7 +17,7 @@ def check_name(name: bytes) -> bytes:
 
 
 def split_path(path: bytes) -> tuple[bytes, ...]:
-    """The names of a path; none for the root directory. `ValueError` where it is no path (fim-path)."""
+    """The names of a path; none for the root directory. `ValueError` where it is no path (fim-path-3)."""
     if not path:
         return ()
     if len(path) > PATH_MAX:

@@ -35,7 +35,7 @@ class Fold:
 
 
 def check_range(units: int, first: int, end: int, level: int) -> None:
-    """Raise `ValueError` unless [first, end) is a range under one node of `level` (fim-proof)."""
+    """Raise `ValueError` unless [first, end) is a range under one node of `level` (fim-proof-1, fim-proof-2)."""
     if not 0 <= first < end <= units:
         raise ValueError(f"units [{first}, {end}) of {units}")
     if not 0 <= level <= height(units):
@@ -61,7 +61,7 @@ def siblings(units: int, first: int, end: int, level: int) -> tuple[list[tuple[i
 
 
 def proof_length(units: int, first: int, end: int, level: int) -> int:
-    """The number of hashes: it follows from the tree and the range alone (fim-proof)."""
+    """The number of hashes: it follows from the tree and the range alone (fim-proof-4)."""
     left, right = siblings(units, first, end, level)
     return len(left) + len(right)
 

@@ -18,7 +18,7 @@ SIGNATURE, MEMBERSHIP = 1, 2
 """Attestation types; MEMBERSHIP is a place."""
 
 _CONTEXT = b"\x20" * 64 + b"File Integrity Metadata, statement, format 1\x00"
-"""What precedes the signed structure (fim-signed); 64 spaces as in RFC 8446 section 4.4.3."""
+"""What precedes the signed structure (fim-signed-1); 64 spaces as in RFC 8446 section 4.4.3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def fingerprint_of(der: bytes, hash: int = SHA256) -> Fingerprint:
 
 
 def signed_bytes(signer: Fingerprint, scheme: int, statement: bytes) -> bytes:
-    """What a signer signs (fim-signed)."""
+    """What a signer signs (fim-signed-1)."""
     return _CONTEXT + _SIGNED.encode(_Signed(signer, scheme, statement))
 
 

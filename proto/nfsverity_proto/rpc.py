@@ -3,7 +3,7 @@
 """ONC RPC version 2 (RFC 5531): record marking, and the headers of calls and replies.
 
 `MessageAssembler` is given received bytes where it says, and returns whole messages. It never asks for
-more memory than an announced length that was checked against the bound (fip-mark).
+more memory than an announced length that was checked against the bound (fip-mark-5).
 """
 
 from __future__ import annotations

@@ -174,7 +174,7 @@ def scheme_for_key(public_key: Any) -> Scheme:
 
 
 def check_key(scheme: Scheme, public_key: Any) -> None:
-    """Raises `BadCertificate` unless the key is one for the scheme (fim-sig)."""
+    """Raises `BadCertificate` unless the key is one for the scheme (fim-sig-3)."""
     if not scheme.fits(public_key):
         raise BadCertificate(f"the certificate's key is not one for {scheme.name}")
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the nfs-verity authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Slices: what READ counts in (fip-slice). A slice is a unit, or 4 MiB of a unit that is larger than that."""
+"""Slices: what READ counts in (fip-slice-1). A slice is a unit, or 4 MiB of a unit that is larger than that."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def slice_span(shape: Shape, first: int, end: int) -> tuple[int, int]:
 
 
 def check_holes(holes: Sequence[Hole], count: int) -> None:
-    """Holes are not empty, ascending, apart, and inside the range (fip-hole). Raises `ValueError`."""
+    """Holes are not empty, ascending, apart, and inside the range (fip-hole-1). Raises `ValueError`."""
     end = 0
     for hole in holes:
         if hole.count == 0 or hole.first < end or hole.first + hole.count > count:

@@ -241,5 +241,5 @@ def decode_statement(data: Buffer, kind: Kind | None = None) -> Statement:
 
 
 def tag_of(statement: bytes, hash: int) -> Tag:
-    """The tag of a statement's bytes under its own hash (fim-tag). Raises as `hash_by_number` does."""
+    """The tag of a statement's bytes under its own hash. Raises as `hash_by_number` does."""
     return Tag(hash, hash_by_number(hash).digest(statement))

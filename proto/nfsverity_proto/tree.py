@@ -46,7 +46,7 @@ class Shape:
 
     @property
     def units(self) -> int:
-        """n (fim-tree): never (size + unit − 1) div unit, which overflows 64 bits."""
+        """n (fim-tree-4): never (size + unit − 1) div unit, which overflows 64 bits."""
         return (self.size >> self.unit_log2) + (1 if self.size & (self.unit_size - 1) else 0)
 
     @property
@@ -127,5 +127,5 @@ def _zero_node(number: int, unit_log2: int, level: int) -> bytes:
 
 
 def zero_node(hash: Hash, unit_log2: int, level: int) -> bytes:
-    """The node over 2^level whole units of zeros (fim-hole)."""
+    """The node over 2^level whole units of zeros (fim-hole-1)."""
     return _zero_node(hash.number, unit_log2, level)

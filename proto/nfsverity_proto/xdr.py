@@ -3,7 +3,7 @@
 """RFC 4506 in Construct, strictly: one canonical encoding, and every other is refused.
 
 Construct's own types ignore trailing bytes, take non-zero padding, read any non-zero byte as true and
-let unknown enum values through. These do not (fim-dec), and they check a length against its bound
+let unknown enum values through. These do not (fim-dec-1), and they check a length against its bound
 before anything of that length is read or made. Wire structures are declared once with them, in
 `statement`, `attestation`, `record`, `rpc` and `messages`; no Construct object leaves this package.
 """

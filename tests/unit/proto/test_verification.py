@@ -561,6 +561,13 @@ def test_an_error_says_what_was_expected_and_found() -> None:
     assert caught.value.expected == "\\xff\n"
 
 
+@pytest.mark.spec("fim-fsv-2")
+@pytest.mark.parametrize("hash", [number for number in merkle.HASHES if number not in (1, 8)])
+def test_tree_type_2_is_not_known_for_other_hashes(hash: int) -> None:
+    root = merkle.HASHES[hash][1](b"root")
+    assert verdict(signed(dataclasses.replace(BASE, hash=hash, root=root, tree_type=2)), pin(signer())) == "unsupported"
+
+
 # What is fetched
 
 

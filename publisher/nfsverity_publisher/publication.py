@@ -284,6 +284,7 @@ class _Publication:
                 self._change()
             for path in below:
                 self._sign_path(path)
+            self._flush()
             if self.writable:
                 self._publish()
         except BaseException:
@@ -314,7 +315,6 @@ class _Publication:
         return self.index
 
     def _publish(self) -> None:
-        self._flush()
         index = self._change()
         index.commit()
         used = index.kept_trees()

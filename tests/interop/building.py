@@ -19,9 +19,10 @@ GENERATED = ("-Wall", "-Werror", "-Wno-unused-variable")
 """rpcgen declares a variable in each of its functions, whether or not it uses it there."""
 
 PROGRAMS = {
-    "peer": ("peer", "calls", "verify", "canonical", "tree"),
-    "peer-small": ("peer-small", "calls", "verify", "canonical", "tree"),
-    "serve": ("serve", "canonical", "tree", "fip_svc"),
+    "peer": ("peer", "calls", "arguments", "verify", "canonical", "tree"),
+    "peer-small": ("peer-small", "calls", "arguments", "verify", "canonical", "tree"),
+    "check": ("check", "arguments", "verify", "canonical", "tree"),
+    "serve": ("serve", "arguments", "canonical", "tree", "fip_svc"),
     "codec": ("codec",),
 }
 """Of our objects; those of the XDR are part of each. `peer-small` holds fewer nodes, so that small files are large."""

@@ -15,8 +15,7 @@
 #include <string.h>
 #include <time.h>
 
-#include <openssl/pem.h>
-
+#include "arguments.h"
 #include "calls.h"
 #include "verify.h"
 
@@ -65,15 +64,6 @@ static _Noreturn void trouble_here(const char *what)
 {
     perror(what);
     exit(4);
-}
-
-static void *allocated(size_t size)
-{
-    void *memory = malloc(size + 1);
-
-    if (memory == NULL)
-        trouble_here("memory");
-    return memory;
 }
 
 /* Opening */
@@ -508,7 +498,7 @@ static enum outcome reconstruct(void)
     return outcome;
 }
 
-static enum outcome read_file(uint64_t from)
+static enum outcome read_all(uint64_t from)
 {
     unsigned char empty[HASH_MAX];
     enum outcome outcome = DONE;
@@ -568,33 +558,6 @@ static bool fetch(uint64_t *units, enum outcome *outcome)
 
 /* The command line */
 
-static bool parse_volume(const char *text)
-{
-    for (size_t i = 0; i < sizeof expected.volume; i++) {
-        int used = 0;
-        if (sscanf(text + 2 * i, "%2hhx%n", &expected.volume[i], &used) != 1 || used != 2)
-            return false;
-    }
-    return text[2 * sizeof expected.volume] == 0;
-}
-
-static void read_certificate(const char *name)
-{
-    FILE *file = fopen(name, "r");
-    char *label, *header;
-    unsigned char *der;
-    long size;
-
-    if (file == NULL)
-        trouble_here(name);
-    if (!PEM_read(file, &label, &header, &der, &size)) {
-        fprintf(stderr, "%s is not in PEM\n", name);
-        exit(4);
-    }
-    fclose(file);
-    expected.certificate = (struct bytes){(char *)der, size};
-}
-
 int main(int count, char **words)
 {
     enum outcome outcome = DONE;
@@ -603,18 +566,18 @@ int main(int count, char **words)
     for (presentation = 0; count >= 7 && presentation < 4; presentation++)
         if (strcmp(words[6], names[presentation]) == 0)
             break;
-    if (count < 7 || count > 8 || presentation == 4 || !parse_volume(words[3])) {
+    if (count < 7 || count > 8 || presentation == 4 || !parse_volume(words[3], expected.volume)) {
         fprintf(stderr, "usage: peer HOST PORT VOLUME PATH CERTIFICATE PRESENTATION [NOW]\n");
         return 2;
     }
     expected.path = (struct bytes){words[4], strlen(words[4])};
-    read_certificate(words[5]);
+    expected.certificate = read_certificate(words[5]);
     expected.now = count == 8 ? strtoll(words[7], NULL, 10) : time(NULL);
     connect_to(words[1], words[2]);
 
     if (presentation != INLINE || !fetch(&from, &outcome))
         open_file();
-    while (outcome != DONE || (outcome = read_file(from)) != DONE) {
+    while (outcome != DONE || (outcome = read_all(from)) != DONE) {
         settle(outcome);
         outcome = DONE;
         from = 0;

@@ -19,8 +19,8 @@
 #include <unistd.h>
 
 #include <netinet/in.h>
-#include <openssl/pem.h>
 
+#include "arguments.h"
 #include "canonical.h"
 #include "fip.h"
 #include "tree.h"
@@ -42,15 +42,6 @@ static unsigned char *leaves; /* of the content, if it has the size that was sig
  * the depth in two bytes; the root has the empty handle too. */
 static struct bytes names[FIM_DEPTH_MAX];
 static unsigned int file_depth;
-
-static void *allocated(size_t size)
-{
-    void *memory = malloc(size + 1);
-
-    if (memory == NULL)
-        abort();
-    return memory;
-}
 
 /* Objects */
 
@@ -291,7 +282,8 @@ fip_tree_result *fipproc_tree_1_svc(fip_tree_args *arguments, struct svc_req *re
     struct hashes hashes = {data, 0};
     fip_status status = check(
         &arguments->object, &arguments->tag, arguments->count >= 1 && arguments->count <= FIP_TREE_MAX,
-        arguments->level <= tree.height && fits(arguments->first, arguments->count, ceil_div(tree.n, arguments->level)));
+        arguments->level <= tree.height &&
+            fits(arguments->first, arguments->count, ceil_div(tree.n, arguments->level)));
 
     (void)request;
     if (status == FIP_OK)
@@ -443,40 +435,6 @@ fip_getattr_result *fipproc_getattr_1_svc(fip_getattr_args *arguments, struct sv
 
 /* What is served */
 
-static struct bytes read_file(const char *name)
-{
-    FILE *file = fopen(name, "rb");
-    struct bytes bytes;
-
-    if (file == NULL || fstat(fileno(file), &status_of_content) != 0) {
-        perror(name);
-        exit(4);
-    }
-    bytes.size = status_of_content.st_size;
-    bytes.data = allocated(bytes.size);
-    if (fread(bytes.data, 1, bytes.size, file) != bytes.size) {
-        perror(name);
-        exit(4);
-    }
-    fclose(file);
-    return bytes;
-}
-
-static void read_certificate(const char *name)
-{
-    FILE *file = fopen(name, "r");
-    char *label, *header;
-    unsigned char *der;
-    long size;
-
-    if (file == NULL || !PEM_read(file, &label, &header, &der, &size)) {
-        fprintf(stderr, "%s is no certificate in PEM\n", name);
-        exit(4);
-    }
-    fclose(file);
-    certificate = (struct bytes){(char *)der, size};
-}
-
 static void load(void)
 {
     const fim_file *file = &statement.claim.fim_claim_u.file;
@@ -551,7 +509,9 @@ int main(int count, char **words)
     signal(SIGPIPE, SIG_IGN);
     record = read_file(words[1]);
     content = read_file(words[2]);
-    read_certificate(words[3]);
+    certificate = read_certificate(words[3]);
+    if (stat(words[2], &status_of_content) != 0)
+        return 4;
     load();
     listener = listen_at_a_free_port();
     for (;;) {

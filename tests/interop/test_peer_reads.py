@@ -1,0 +1,280 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The peer in C reads files from our server, and takes nothing that was not signed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from serving import HOST, Published, Served, fresh_keys, publish_tree, serving
+
+pytestmark = [
+    pytest.mark.tool("rpcgen", "gcc", library="libtirpc"),
+    pytest.mark.tool(library="libcrypto"),
+]
+
+PRESENTATIONS = ("ahead", "on-demand", "inline", "reconstruct")
+VOLUME = bytes(range(16))
+
+
+def content(size: int) -> bytes:
+    return random.Random(size).randbytes(size)
+
+
+def sparse(size: int, *data: tuple[int, int]) -> bytes:
+    """Zeros, but for some ranges."""
+    whole = bytearray(size)
+    for start, end in data:
+        whole[start:end] = content(end - start)
+    return bytes(whole)
+
+
+U12, U16, U20, U23, U24 = (2**log2 for log2 in (12, 16, 20, 23, 24))
+FILES: dict[int, dict[str, bytes]] = {
+    U12: {
+        **{f"u12/{size}": content(size) for size in (0, 1, U12 - 1, U12, U12 + 1, 7 * U12, 9 * U12 + 5)},
+        "u12/300 units": content(300 * U12 - 77),
+        "u12/1,025 units": content(1025 * U12),
+        "u12/sparse": sparse(700 * U12 + 100, (U12, 2 * U12), (260 * U12, 262 * U12 + 1), (699 * U12, 700 * U12)),
+        "u12/zeros": bytes(600 * U12 + 9),
+        "u12/below/" + "n" * 255 + "/deep": b"at a long path",
+        os.fsdecode(b"u12/not UTF-8 \xff\xfe"): b"named by bytes",
+    },
+    U16: {f"u16/{size}": content(size) for size in (0, U16 - 1, U16, U16 + 1, 50 * U16 + 3)},
+    U20: {f"u20/{size}": content(size) for size in (1, U20, U20 + 1, 3 * U20 + 5)},
+    U23: {
+        "u23/divided": content(U23 // 2 + 1),
+        "u23/holes": sparse(2 * U23 + 9, (U23 - 3, U23), (2 * U23, 2 * U23 + 9)),
+    },
+    U24: {"u24/divided": content(U24 + 3)},
+}
+ALL = [(name, data) for files in FILES.values() for name, data in files.items()]
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
+    root = tmp_path_factory.mktemp("tree")
+    published = Published(root)
+    for unit_size, files in FILES.items():
+        published.write(files)
+        published.sign(*files, unit_size=unit_size, volume=VOLUME)
+    return published
+
+
+@pytest.fixture(scope="module")
+def served(published: Published) -> Iterator[Served]:
+    with serving(published.root) as served:
+        yield served
+
+
+class Peer:
+    """The program, with what it is told each time."""
+
+    def __init__(self, folder: Path, certificate: Path) -> None:
+        self.folder, self.certificate = folder, certificate
+
+    def read(
+        self,
+        port: int,
+        path: str,
+        presentation: str,
+        *,
+        volume: bytes = VOLUME,
+        now: int | None = None,
+        program: str = "peer",
+    ) -> tuple[int, bytes, str]:
+        """Exit status, what was delivered, and the verdict (or what the trouble was)."""
+        words = [self.folder / program, HOST, str(port), volume.hex(), path, self.certificate, presentation]
+        done = subprocess.run([*words, *([] if now is None else [str(now)])], capture_output=True, timeout=60)
+        return done.returncode, done.stdout, done.stderr.decode().strip()
+
+
+@pytest.fixture(scope="module")
+def peer(programs: Path, published: Published, tmp_path_factory: pytest.TempPathFactory) -> Peer:
+    return Peer(programs, published.keys.write(tmp_path_factory.mktemp("keys"))[1])
+
+
+@pytest.mark.spec("fip-rpc-1", "fip-rpc-2", "fip-read-1", "fip-read-6", "fip-proof-1", "fip-tree-1", "fip-fetch-1")
+@pytest.mark.parametrize("presentation", PRESENTATIONS)
+@pytest.mark.parametrize(("path", "expected"), ALL, ids=[ascii(name)[1:40] for name, _ in ALL])
+def test_a_file_is_read(served: Served, peer: Peer, presentation: str, path: str, expected: bytes) -> None:
+    status, data, message = peer.read(served.port, path, presentation)
+    assert (status, message) == (0, "")
+    assert data == expected
+
+
+@pytest.mark.parametrize("presentation", ["ahead", "reconstruct"])
+@pytest.mark.parametrize("path", ["u12/36869", "u12/300 units", "u12/1,025 units", "u12/sparse", "u16/3276803"])
+def test_a_peer_that_holds_eight_nodes_reads_large_files(
+    served: Served, peer: Peer, presentation: str, path: str
+) -> None:
+    """Ahead it takes a higher level, and proves below it; and it refuses to reconstruct."""
+    status, data, message = peer.read(served.port, path, presentation, program="peer-small")
+    if presentation == "ahead":
+        assert (status, message) == (0, "")
+        assert data == dict(ALL)[path]
+    else:
+        assert (status, data, message) == (4, b"", "too large to reconstruct")
+
+
+@pytest.mark.spec("fip-server-10")
+@pytest.mark.parametrize("presentation", PRESENTATIONS)
+def test_a_server_that_keeps_no_trees_looks_the_same(published: Published, peer: Peer, presentation: str) -> None:
+    with serving(published.root, keep=False) as served:
+        for path in ("u12/sparse", "u12/300 units", "u23/holes"):
+            assert peer.read(served.port, path, presentation) == (0, dict(ALL)[path], "")
+
+
+@pytest.mark.parametrize("presentation", PRESENTATIONS)
+def test_what_is_not_served_is_no_verdict(served: Served, peer: Peer, presentation: str) -> None:
+    status, data, message = peer.read(served.port, "u12/none", presentation)
+    assert (status, data) == (3, b"")
+    assert "server" in message
+
+
+@pytest.mark.spec("fim-ver-4", "fim-ver-9", "fip-client-13")
+@pytest.mark.parametrize("presentation", PRESENTATIONS)
+def test_another_volume_is_wrong(served: Served, peer: Peer, presentation: str) -> None:
+    read = peer.read(served.port, "u12/1", presentation, volume=bytes(16))
+    assert read == (1, b"", "wrong-volume")
+
+
+@pytest.mark.spec("fim-ver-4")
+@pytest.mark.parametrize("presentation", PRESENTATIONS)
+@pytest.mark.parametrize(("now", "verdict"), [(0, "not-yet-valid"), (2**40, "expired")])
+def test_the_certificate_is_judged_now(served: Served, peer: Peer, presentation: str, now: int, verdict: str) -> None:
+    assert peer.read(served.port, "u12/1", presentation, now=now) == (1, b"", verdict)
+
+
+@pytest.mark.spec("fim-sig-1", "fim-sig-2", "fim-hash-2")
+@pytest.mark.parametrize(
+    ("algorithm", "hash"),
+    [
+        ("ed25519", "sha384"),
+        ("ed25519", "sha512"),
+        ("ed25519", "sha3-256"),
+        ("ecdsa-p256", "sha256"),
+        ("ecdsa-p384", "sha256"),
+        ("rsa-pss", "sha256"),
+    ],
+)
+def test_algorithms(tmp_path: Path, programs: Path, algorithm: str, hash: str) -> None:
+    keys = fresh_keys(algorithm)
+    data = content(20 * U12 + 1)
+    tree = publish_tree(tmp_path / "tree", {"a": data}, signer=keys, unit_size=U12, hash=hash, volume=VOLUME)
+    peer = Peer(programs, keys.write(tmp_path)[1])
+    with serving(tree.root) as served:
+        for presentation in PRESENTATIONS:
+            assert peer.read(served.port, "a", presentation) == (0, data, "")
+
+
+@pytest.mark.spec("fim-rec-3", "fim-ver-5", "fim-ver-6")
+def test_a_scheme_that_the_peer_does_not_know_is_skipped(tmp_path: Path, programs: Path) -> None:
+    """As an old reader does with a record that is signed both ways."""
+    new, old = fresh_keys("ml-dsa-65"), fresh_keys("ecdsa-p256")
+    tree = publish_tree(tmp_path / "tree", {"a": b"both", "b": b"new"}, signer=new, volume=VOLUME)
+    tree.sign("a", keys=(new, old))
+    peer = Peer(programs, old.write(tmp_path)[1])
+    with serving(tree.root) as served:
+        assert peer.read(served.port, "a", "inline") == (0, b"both", "")
+        assert peer.read(served.port, "b", "inline") == (1, b"", "unsupported")
+
+
+def test_a_signer_that_is_not_pinned_is_untrusted(served: Served, programs: Path, tmp_path: Path) -> None:
+    other = Peer(programs, fresh_keys(name="other").write(tmp_path)[1])
+    assert other.read(served.port, "u12/1", "inline") == (1, b"", "untrusted")
+
+
+# What the storage did
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Published:
+    """A tree that a test may alter, of the signer that the peer believes."""
+    return publish_tree(
+        tmp_path / "own",
+        {"large": content(300 * U12), "small": content(9000), "other": content(300 * U12 - 1)},
+        unit_size=U12,
+        volume=VOLUME,
+    )
+
+
+def alter(path: Path, at: int, data: bytes) -> None:
+    """Write into a file, and leave no trace but the content."""
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.spec("fim-proof-7", "fip-client-15", "fip-client-20")
+@pytest.mark.parametrize("presentation", PRESENTATIONS)
+@pytest.mark.parametrize("unit", [0, 1, 255, 256, 299])
+def test_a_byte_that_was_changed_is_found(own: Published, peer: Peer, presentation: str, unit: int) -> None:
+    before = (own.root / "large").read_bytes()
+    at = unit * U12 + 17
+    alter(own.root / "large", at, bytes([before[at] ^ 1]))
+    with serving(own.root) as served:
+        status, data, verdict = peer.read(served.port, "large", presentation)
+    assert (status, verdict) == (1, "mismatch")
+    assert before.startswith(data)
+    assert len(data) <= unit * U12
+    if presentation == "reconstruct":
+        assert data == b""  # fip-client-19
+
+
+@pytest.mark.spec("fim-proof-9")
+@pytest.mark.parametrize("presentation", PRESENTATIONS)
+@pytest.mark.parametrize("change", [-1, 1])
+def test_another_size_is_never_delivered(own: Published, peer: Peer, presentation: str, change: int) -> None:
+    path = own.root / "small"
+    before = path.read_bytes()
+    os.truncate(path, len(before) + change)
+    os.utime(path, (0, 0))
+    with serving(own.root) as served:
+        status, data, verdict = peer.read(served.port, "small", presentation)
+    assert (status, data) == (1, b"")
+    assert verdict in ("updating", "stale", "mismatch")  # the first two are what the server said
+
+
+@pytest.mark.spec("fim-ver-4")
+@pytest.mark.parametrize("presentation", PRESENTATIONS)
+def test_a_file_in_the_place_of_another_has_the_wrong_path(own: Published, peer: Peer, presentation: str) -> None:
+    """Both are signed, and of one signer; the server's index has their names swapped."""
+    swap_names(own.root, "large", "other")
+    with serving(own.root) as served:
+        assert peer.read(served.port, "other", presentation) == (1, b"", "wrong-path")
+
+
+def swap_names(root: Path, one: str, two: str) -> None:
+    """In the index and in the tree: each name leads to the record and the content of the other."""
+    (index,) = (root / ".nfsverity").glob("index*")
+    with contextlib.closing(sqlite3.connect(index)) as database, database:
+        for old, new in ((one, "x"), (two, one), ("x", two)):
+            (root / old).rename(root / new)
+            database.execute("UPDATE entry SET name = ? WHERE name = ?", (new.encode(), old.encode()))
+
+
+@pytest.mark.spec("fip-client-22", "fim-upd-3")
+def test_a_new_publication_is_served_and_verifies(own: Published, peer: Peer) -> None:
+    with serving(own.root) as served:
+        assert peer.read(served.port, "small", "inline")[0] == 0
+        own.replace("small", b"the next version")
+        own.sign("small")
+        for presentation in PRESENTATIONS:
+            assert peer.read(served.port, "small", presentation) == (0, b"the next version", "")
+
+
+def test_a_server_that_is_not_there_is_no_verdict(peer: Peer) -> None:
+    status, data, message = peer.read(1, "u12/1", "inline")
+    assert (status, data) == (3, b"")
+    assert message.startswith("unreachable")

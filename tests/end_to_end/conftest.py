@@ -1,0 +1,271 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The installed command, run as people run it: in processes of its own, with settings and state of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+COMMAND = shutil.which("nfsverity", path=os.path.dirname(sys.executable)) or "nfsverity"
+SECONDS = 60
+"""Within which everything here ends, unless something is wrong."""
+ERROR_PATHS = ("error", "errors", "files.error", "trees.error", "attestations.error")
+
+
+@dataclass
+class Result:
+    """What one run came to."""
+
+    status: int
+    out: bytes
+    err: str
+
+    @property
+    def text(self) -> str:
+        return self.out.decode()
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass
+class Nfsverity:
+    """The command of one user."""
+
+    home: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("NFSVERITY_", "_NFSVERITY_"))}
+        self.environment = {
+            **kept,
+            "NFSVERITY_CONFIG_DIR": str(self.home / "config"),
+            "NFSVERITY_STATE_DIR": str(self.home / "state"),
+            "LC_ALL": "C.UTF-8",
+            "TERM": "xterm",
+            "COLUMNS": "100",
+            "PATH": os.path.dirname(COMMAND) + os.pathsep + os.environ["PATH"],
+        }
+
+    def start(self, *arguments: str | bytes | Path, **options: Any) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([COMMAND, *arguments], env=self.environment, **options)
+
+    def __call__(self, *arguments: str | bytes | Path, status: int | None = 0, **options: Any) -> Result:
+        """Run it to its end; `status` is the exit status that is due."""
+        done = subprocess.run(
+            [COMMAND, *arguments], env=self.environment, capture_output=True, timeout=SECONDS, **options
+        )
+        result = Result(done.returncode, done.stdout, done.stderr.decode("utf-8", "surrogateescape"))
+        if status is not None:
+            assert result.status == status, f"{arguments}: status {result.status}\n{result.text}\n{result.err}"
+            assert "Traceback" not in result.err, result.err
+        return result
+
+    def json(self, *arguments: str | bytes | Path, status: int = 0) -> Any:
+        """Run it with --json: what it prints, which says its own exit status and has the documented keys."""
+        result = self(*arguments, "--json", status=status)
+        value = result.json
+        assert value["status"] == status
+        names = [word for word in arguments if isinstance(word, str)]
+        if "error" not in value or "command" not in value or len(value) > 3:
+            check_documented(names[0], names[1] if names[0] == "trust" else None, value)
+        else:
+            check_error(value["error"])
+        return value
+
+
+def documented(fields: dict[str, str]) -> set[str]:
+    """The paths of keys that a command's help has: `a.b, c` is a.b and a.c."""
+    paths: set[str] = set()
+    for names in fields:
+        first, *more = names.split(", ")
+        prefix = first.rpartition(".")[0]
+        paths.add(first)
+        paths.update(name if "." in name or not prefix else f"{prefix}.{name}" for name in more)
+    return paths
+
+
+def check_documented(name: str, subcommand: str | None, value: dict[str, Any]) -> None:
+    """Every key is in the command's help, and every one that is not said to be optional is there."""
+    from nfsverity_command.cli import cli
+
+    command = cli.get_command(click.Context(cli), name)
+    if subcommand is not None:
+        assert isinstance(command, click.Group)
+        command = command.commands[subcommand]
+    fields: dict[str, str] = command.fields  # type: ignore[union-attr]
+    known = documented(fields)
+    _walk("", value, known)
+    always = {path for path in known if "." not in path and not path.endswith("_base64")}
+    assert always <= set(value), always - set(value)
+
+
+def _walk(path: str, value: Any, known: set[str]) -> None:
+    if path in ERROR_PATHS:
+        for error in value if isinstance(value, list) else [value]:
+            if error is not None:
+                check_error(error)
+    elif isinstance(value, list):
+        for item in value:
+            _walk(path, item, known)
+    elif isinstance(value, dict) and (not path or any(name.startswith(path + ".") for name in known)):
+        for key, item in value.items():
+            below = f"{path}.{key}" if path else key
+            assert below in known, f"{below} is not documented"
+            _walk(below, item, known)
+
+
+def check_error(error: dict[str, Any]) -> None:
+    keys = set(error) - {"file_base64"}
+    assert keys == {
+        "kind", "verdict", "file", "message", "expected", "found", "offset", "length", "advice", "status"
+    }  # fmt: skip
+    assert error["kind"] in ("verification", "peer", "status", "usage", "local", "internal", "interrupted")
+    assert (error["verdict"] is not None) == (error["kind"] == "verification")
+
+
+@pytest.fixture
+def nfsverity(tmp_path: Path) -> Nfsverity:
+    """The command of a user who believes nothing yet."""
+    return Nfsverity(tmp_path / "home")
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The files of a key and its certificate."""
+
+    key: Path
+    certificate: Path
+    fingerprint: str
+
+    @property
+    def options(self) -> tuple[str | Path, ...]:
+        return ("--key", self.key, "--cert", self.certificate)
+
+
+MakeKeys = Callable[..., Keys]
+
+
+@pytest.fixture(scope="session")
+def make_keys(tmp_path_factory: pytest.TempPathFactory) -> MakeKeys:
+    """Makes a signer, once for each name and algorithm."""
+    made: dict[tuple[str, str], Keys] = {}
+    directory = tmp_path_factory.mktemp("keys")
+
+    def make(name: str = "alice", algorithm: str = "ed25519") -> Keys:
+        if (name, algorithm) not in made:
+            path = directory / f"{name}-{algorithm}"
+            value = Nfsverity(directory).json("keygen", "--algorithm", algorithm, str(path))
+            made[name, algorithm] = Keys(path.with_suffix(".key"), path.with_suffix(".crt"), value["fingerprint"])
+        return made[name, algorithm]
+
+    return make
+
+
+@pytest.fixture
+def alice(make_keys: MakeKeys) -> Keys:
+    return make_keys("alice")
+
+
+@pytest.fixture
+def bob(make_keys: MakeKeys) -> Keys:
+    return make_keys("bob")
+
+
+BIG = bytes(range(256)) * 2048
+"""512 KiB: 8 units of the default size."""
+
+
+def make_tree(root: Path) -> Path:
+    """Files that are not signed yet: small, empty, executable, of several units, with odd names."""
+    (root / "sub" / "deeper").mkdir(parents=True)
+    (root / "a.txt").write_bytes(b"hello\n")
+    (root / "empty").write_bytes(b"")
+    (root / "big.bin").write_bytes(BIG)
+    (root / "sub" / "tool").write_bytes(b"#!/bin/sh\n")
+    (root / "sub" / "tool").chmod(0o755)
+    (root / "sub" / "deeper" / "a #?% b").write_bytes(b"odd\n")
+    with open(os.fsencode(root) + b"/sub/caf\xe9", "wb") as file:
+        file.write(b"latin\n")
+    return root
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return make_tree(tmp_path / "tree")
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory, make_keys: MakeKeys) -> Path:
+    """A tree, signed by alice, beside the settings of a user who believes her; `signed` is a copy of both."""
+    directory = tmp_path_factory.mktemp("template")
+    alice, user = make_keys("alice"), Nfsverity(directory / "home")
+    user("sign", *alice.options, make_tree(directory / "tree"))
+    user("trust", "add", alice.certificate)
+    return directory
+
+
+@pytest.fixture
+def signed(nfsverity: Nfsverity, template: Path, tmp_path: Path) -> Path:
+    """The tree, signed by alice, whom the user believes."""
+    shutil.copytree(template / "home", nfsverity.home)
+    return shutil.copytree(template / "tree", tmp_path / "tree")
+
+
+@dataclass
+class Server:
+    """A running `nfsverity serve`."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
+        """Exit status, and what it said on standard error."""
+        self.process.send_signal(number)
+        _, err = self.process.communicate(timeout=SECONDS)
+        return self.process.returncode, err.decode()
+
+
+Serve = Callable[..., Server]
+
+
+@pytest.fixture
+def serve(nfsverity: Nfsverity) -> Iterator[Serve]:
+    """Starts servers, and stops those that still run at the end."""
+    servers: list[Server] = []
+
+    def start(tree: Path, *options: str) -> Server:
+        listen = () if "--listen" in options else ("--listen", "127.0.0.1:0")
+        process = nfsverity.start("serve", tree, *listen, *options, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert process.stdout is not None
+        line = process.stdout.readline().decode().strip()
+        if not line:
+            _, err = process.communicate(timeout=SECONDS)
+            pytest.fail(f"serve did not start: {err.decode()}")
+        servers.append(Server(process, line))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        if server.process.poll() is None:
+            server.process.kill()
+        server.process.communicate()
+
+
+@pytest.fixture
+def url(serve: Serve, signed: Path) -> str:
+    """The URL of the root of the signed tree, which is served."""
+    return serve(signed).url

@@ -1,0 +1,316 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""`nfsverity sign`."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FILES = 6
+VOLUME = "00112233445566778899aabbccddeeff"
+
+
+def root(nodes: list[bytes]) -> bytes:
+    """RFC 9162 section 2.1.1, as it stands there."""
+    if len(nodes) == 1:
+        return nodes[0]
+    split = 1 << ((len(nodes) - 1).bit_length() - 1)
+    return hashlib.sha256(b"\1" + root(nodes[:split]) + root(nodes[split:])).digest()
+
+
+def one(report: Any) -> Any:
+    """The report about the only tree."""
+    (tree,) = report["trees"]
+    return tree
+
+
+def test_a_tree_is_signed_and_reported(nfsverity: Any, alice: Any, tree: Path) -> None:
+    report = one(nfsverity.json("sign", *alice.options, tree))
+    assert (report["signed"], report["unchanged"], report["removed"]) == (FILES, 0, 0)
+    assert (report["root"], report["label"], report["error"]) == (str(tree), "tree", None)
+    assert len(bytes.fromhex(report["volume"])) == 16
+    assert int(report["generation"]) > 1_700_000_000_000_000
+    assert int(report["bytes_hashed"]) == 512 * 1024 + 6 + 10 + 4 + 6
+
+
+def test_the_report_for_people_says_the_same(nfsverity: Any, alice: Any, tree: Path) -> None:
+    result = nfsverity("sign", *alice.options, tree)
+    report = one(nfsverity.json("sign", *alice.options, tree))
+    for text in (f'volume      {report["volume"]} "tree"', f"generation  {report['generation']}", "6 files (524,314"):
+        assert text in result.text
+    assert result.err == ""
+
+
+def test_what_has_not_changed_is_not_signed_again(nfsverity: Any, alice: Any, signed: Path) -> None:
+    (signed / "a.txt").write_bytes(b"hello again\n")
+    (signed / "empty").unlink()
+    report = one(nfsverity.json("sign", *alice.options, signed))
+    assert (report["signed"], report["unchanged"], report["removed"]) == (1, FILES - 2, 1)
+
+
+def test_rehash_finds_a_change_that_stat_does_not_show(nfsverity: Any, alice: Any, signed: Path) -> None:
+    before = os.stat(signed / "big.bin")
+    deadline = time.monotonic() + 10
+    while one(nfsverity.json("sign", *alice.options, signed))["bytes_hashed"] != "0":
+        assert time.monotonic() < deadline  # files that are only just written are hashed once more
+    report = one(nfsverity.json("sign", *alice.options, "--rehash", signed))
+    assert int(report["bytes_hashed"]) > before.st_size
+    assert report["unchanged"] == FILES
+
+
+def test_volume_and_label_are_kept_and_the_generation_rises(nfsverity: Any, alice: Any, signed: Path) -> None:
+    first = nfsverity.json("show", str(signed / "a.txt"))
+    (signed / "a.txt").write_bytes(b"hello again\n")
+    renamed = signed.rename(signed.with_name("other"))
+    report = one(nfsverity.json("sign", *alice.options, renamed))
+    assert report["volume"] == first["volume"]
+    assert report["label"] == "tree"
+    assert int(report["generation"]) > int(first["generation"])
+
+
+@pytest.mark.parametrize("size", ["4K", "4096", "1M", "16M", "16777216"])
+def test_unit_sizes(nfsverity: Any, alice: Any, tree: Path, size: str) -> None:
+    nfsverity("sign", *alice.options, "--unit-size", size, tree / "big.bin")
+    shown = nfsverity.json("show", "--trust", alice.certificate, str(tree / "big.bin"))
+    number = {"4K": 4096, "1M": 2**20, "16M": 2**24}.get(size) or int(size)
+    assert shown["unit_size"] == number
+    assert int(shown["units"]) == max(1, 512 * 1024 // number)
+
+
+@pytest.mark.parametrize("hash", ["sha256", "sha384", "sha512", "sha3-256", "blake3"])
+def test_hashes(nfsverity: Any, alice: Any, tree: Path, hash: str) -> None:
+    nfsverity("sign", *alice.options, "--hash", hash, tree)
+    shown = nfsverity.json("show", "--trust", alice.certificate, str(tree / "big.bin"))
+    assert shown["hash"] == hash
+    nfsverity("verify", "--trust", alice.certificate, tree)
+    (tree / "a.txt").write_bytes(b"again")
+    nfsverity("sign", *alice.options, tree)
+    assert nfsverity.json("show", "--trust", alice.certificate, str(tree / "a.txt"))["hash"] == hash
+
+
+def test_the_volume_id_can_be_given(nfsverity: Any, alice: Any, tree: Path) -> None:
+    assert one(nfsverity.json("sign", *alice.options, "--volume-id", VOLUME, tree))["volume"] == VOLUME
+    nfsverity("verify", "--trust", alice.certificate, "--volume", VOLUME, tree)
+
+
+def test_two_signers_vouch_for_one_record(nfsverity: Any, alice: Any, make_keys: Any, tree: Path) -> None:
+    carol = make_keys("carol", "ml-dsa-44")
+    nfsverity("sign", *alice.options, *carol.options, tree)
+    for trust in (alice.certificate, carol.certificate):
+        nfsverity("verify", "--trust", trust, tree)
+    shown = nfsverity.json("show", "--trust", carol.certificate, str(tree / "a.txt"))
+    assert sorted(a["scheme"] for a in shown["attestations"]) == ["ed25519", "ml-dsa-44"]
+    assert [a["error"] and a["error"]["verdict"] for a in shown["attestations"] if a["scheme"] == "ed25519"] == [
+        "untrusted"
+    ]
+
+
+def test_records_expire_when_they_are_told_to(nfsverity: Any, alice: Any, tree: Path) -> None:
+    nfsverity("sign", *alice.options, "--days", "90", tree / "a.txt")
+    shown = nfsverity.json("show", "--trust", alice.certificate, str(tree / "a.txt"))
+    assert int(shown["not_after"]) - int(shown["issued"]) == 90 * 86400
+    nfsverity("sign", *alice.options, "--not-after", "2099-12-31", tree / "big.bin")
+    shown = nfsverity.json("show", "--trust", alice.certificate, str(tree / "big.bin"))
+    assert int(shown["not_after"]) == 4102444799
+    nfsverity("sign", *alice.options, tree / "empty")
+    assert nfsverity.json("show", "--trust", alice.certificate, str(tree / "empty"))["not_after"] is None
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_large_file_is_hashed_by_one_process_or_more(nfsverity: Any, alice: Any, tmp_path: Path, jobs: str) -> None:
+    large = tmp_path / "lone" / "large"
+    large.parent.mkdir()
+    with large.open("wb") as file:
+        for number in range(80):
+            file.write(bytes([number]) * 2**20)
+    nfsverity("sign", *alice.options, "--jobs", jobs, large)
+    shown = nfsverity.json("show", "--trust", alice.certificate, str(large))
+    leaves = [hashlib.sha256(b"\0" + bytes([number]) * 2**16).digest() for number in range(80) for _ in range(16)]
+    assert shown["root"] == root(leaves).hex()
+    nfsverity("verify", "--trust", alice.certificate, large)
+
+
+def test_a_lone_file_is_signed_in_its_folder(nfsverity: Any, alice: Any, tree: Path) -> None:
+    report = one(nfsverity.json("sign", *alice.options, tree / "a.txt"))
+    assert (report["root"], report["signed"]) == (str(tree), 1)
+    assert (tree / ".nfsverity" / "head").is_file()
+
+
+def test_a_path_in_a_published_tree_belongs_to_it(nfsverity: Any, alice: Any, signed: Path) -> None:
+    (signed / "sub" / "new").write_bytes(b"new")
+    report = one(nfsverity("sign", *alice.options, "new", "--json", cwd=signed / "sub").json)
+    assert (report["root"], report["signed"]) == (str(signed), 1)
+    assert not (signed / "sub" / ".nfsverity").exists()
+
+
+def test_several_trees_at_once(nfsverity: Any, alice: Any, tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "second").mkdir()
+    (tmp_path / "second" / "x").write_bytes(b"x")
+    report = nfsverity.json("sign", *alice.options, tree, tmp_path / "second")
+    assert {t["root"]: t["signed"] for t in report["trees"]} == {str(tree): FILES, str(tmp_path / "second"): 1}
+
+
+def test_links_and_special_files_are_named_not_signed(nfsverity: Any, alice: Any, tree: Path) -> None:
+    (tree / "link").symlink_to("a.txt")
+    (tree / "dirlink").symlink_to("sub")
+    os.mkfifo(tree / "pipe")
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tree / "socket"))
+        report = one(nfsverity.json("sign", *alice.options, tree))
+        result = nfsverity("sign", *alice.options, tree)
+    assert report["signed"] == FILES
+    assert {entry["path"]: entry["reason"] for entry in report["skipped"]} == {
+        "link": "symbolic link", "dirlink": "symbolic link", "pipe": "special file", "socket": "special file"
+    }  # fmt: skip
+    assert "pipe (special file)" in result.text
+
+
+def test_names_that_are_not_utf_8(nfsverity: Any, alice: Any, tree: Path) -> None:
+    path = os.fsencode(tree) + b"/\xff\xfe"
+    os.symlink("a.txt", path)
+    (entry,) = one(nfsverity.json("sign", *alice.options, tree))["skipped"]
+    assert entry["path"] is None
+    assert base64.b64decode(entry["path_base64"]) == b"\xff\xfe"
+    assert "\\xff\\xfe (symbolic link)" in nfsverity("sign", *alice.options, tree).text
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_file_that_cannot_be_read_is_reported_and_the_others_are_signed(
+    nfsverity: Any, alice: Any, tree: Path
+) -> None:
+    (tree / "a.txt").chmod(0)
+    report = one(nfsverity.json("sign", *alice.options, tree, status=4))
+    assert report["signed"] == FILES - 1
+    assert report["failed"] == [{"path": "a.txt", "reason": "Permission denied"}]
+
+
+def test_a_name_that_is_too_deep_is_reported_and_the_others_are_signed(nfsverity: Any, alice: Any, tree: Path) -> None:
+    at = os.open(tree, os.O_RDONLY)
+    for _ in range(257):
+        os.mkdir(b"d", dir_fd=at)
+        below = os.open(b"d", os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.close(os.open(b"f", os.O_CREAT | os.O_WRONLY, dir_fd=at))
+    os.close(at)
+    result = nfsverity("sign", *alice.options, tree, "--json", status=4)
+    report = one(result.json)
+    assert report["signed"] == FILES
+    assert len(report["failed"]) >= 1
+    assert "not signed" in result.err
+
+
+def test_a_nested_publication_is_an_error_that_names_both(nfsverity: Any, alice: Any, tree: Path) -> None:
+    nfsverity("sign", *alice.options, tree / "sub")
+    result = nfsverity("sign", *alice.options, tree, "--json", status=4)
+    report = one(result.json)
+    assert str(tree / "sub" / ".nfsverity") in report["error"]["message"]
+    assert str(tree) in report["error"]["message"]
+    assert str(tree / "sub" / ".nfsverity") in result.err
+
+
+def test_a_tree_that_holds_the_key_is_refused(nfsverity: Any, alice: Any, tree: Path) -> None:
+    key = tree / "sub" / "my.key"
+    key.write_bytes(alice.key.read_bytes())
+    result = nfsverity("sign", "--key", key, "--cert", alice.certificate, tree, status=4)
+    assert str(key) in result.err
+    assert not (tree / ".nfsverity" / "head").exists()
+
+
+def test_one_publisher_at_a_time(nfsverity: Any, alice: Any, signed: Path) -> None:
+    import fcntl
+
+    with (signed / ".nfsverity" / "lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "another process is signing" in nfsverity("sign", *alice.options, signed, status=4).err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--unit-size", "5000"], ["--unit-size", "2K"], ["--unit-size", "32M"], ["--hash", "md5"], ["--jobs", "0"],
+        ["--volume-id", "12"], ["--days", "0"], ["--days", "1", "--not-after", "2099-01-01"],
+        ["--not-after", "2020-01-01"], ["--not-after", "soon"], ["--key", "another"], ["--frobnicate"],
+    ],
+)  # fmt: skip
+def test_what_is_a_mistake_of_usage(nfsverity: Any, alice: Any, tree: Path, arguments: list[str]) -> None:
+    result = nfsverity("sign", *alice.options, tree, *arguments, status=2)
+    assert "Usage: nfsverity sign" in result.err
+    error = json.loads(nfsverity("sign", *alice.options, tree, *arguments, "--json", status=2).out)
+    assert (error["status"], error["error"]["kind"]) == (2, "usage")
+    assert not (tree / ".nfsverity").exists()
+
+
+def test_the_same_signer_twice_is_a_mistake(nfsverity: Any, alice: Any, tree: Path) -> None:
+    nfsverity("sign", *alice.options, *alice.options, tree, status=2)
+
+
+@pytest.mark.parametrize(
+    ("key", "certificate", "says"),
+    [
+        ("none", "alice.crt", "none"),
+        ("alice.key", "none", "none"),
+        ("alice.crt", "alice.crt", "is not a private key"),
+        ("alice.key", "alice.key", "is not a certificate"),
+        ("alice.key", "bob.crt", "the key is not the one of the certificate"),
+    ],
+)
+def test_keys_that_cannot_be_used_are_named(
+    nfsverity: Any, alice: Any, bob: Any, tree: Path, key: str, certificate: str, says: str
+) -> None:
+    files = {"alice.key": alice.key, "alice.crt": alice.certificate, "bob.crt": bob.certificate, "none": tree / "none"}
+    result = nfsverity("sign", "--key", files[key], "--cert", files[certificate], tree, status=4)
+    assert says in result.err
+
+
+@pytest.mark.parametrize("path", ["none", "link", "/dev/null", ".nfsverity"])
+def test_paths_that_cannot_be_signed_are_named(nfsverity: Any, alice: Any, signed: Path, path: str) -> None:
+    (signed / "link").symlink_to("a.txt")
+    assert path in nfsverity("sign", *alice.options, signed / path, status=4).err
+
+
+def publishing(process: subprocess.Popen[bytes], directory: Path, head: bytes) -> bool:
+    """Wait until the process has begun a new index; whether it still works at it."""
+    known = set(directory.iterdir())
+    while process.poll() is None:
+        if set(directory.iterdir()) - known:
+            return True
+    return (directory / "head").read_bytes() == head
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_signer_that_is_stopped_leaves_the_publication_as_it_was(
+    nfsverity: Any, alice: Any, make_keys: Any, signed: Path, number: signal.Signals
+) -> None:
+    for index in range(600):  # enough slow signatures
+        (signed / f"new-{index}").write_bytes(b"new")
+    head = (signed / ".nfsverity" / "head").read_bytes()
+    process = nfsverity.start("sign", *make_keys("slow", "rsa-pss").options, signed, stderr=subprocess.PIPE)
+    stopped = publishing(process, signed / ".nfsverity", head)
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(number)
+    err = process.communicate(timeout=60)[1].decode()
+    assert stopped, "it was done before it was stopped"
+    status = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}[number]
+    assert process.returncode == status
+    assert "Traceback" not in err
+    assert (signed / ".nfsverity" / "head").read_bytes() == head
+    verdicts = {f["path"]: f["verdict"] for f in nfsverity.json("verify", str(signed), status=1)["files"]}
+    assert verdicts["a.txt"] == "verified"
+    assert verdicts["new-0"] == "unsigned"
+    nfsverity("sign", *alice.options, signed)
+    assert nfsverity.json("verify", str(signed))["failed"] == 0
+    left = {path.name.partition("-")[0] for path in (signed / ".nfsverity").iterdir()}
+    assert left == {"head", "index", "lock", "trees"}

@@ -35,8 +35,8 @@ PIECE_BYTES_LOG2 = 26
 class Changed(OSError):
     """The file changed while it was being hashed."""
 
-    def __init__(self) -> None:
-        super().__init__("it changed while it was being signed")
+    def __init__(self, reason: str = "it changed while it was being signed") -> None:
+        super().__init__(reason)
 
 
 def runs(

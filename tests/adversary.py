@@ -202,6 +202,16 @@ class Adversary:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await abort(*(writer for line in self.lines for writer in (line.client, line.server)))
+
+
+async def abort(*writers: asyncio.StreamWriter) -> None:
+    """Close connections, whatever was not sent yet."""
+    for writer in writers:
+        writer.transport.abort()
+    for writer in writers:
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 @contextlib.asynccontextmanager

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 
-from adversary import HOST, Adversary, Call, Reply, between, mark, marked
+from adversary import HOST, Adversary, Call, Reply, abort, between, mark, marked
 from nfsverity_client.reader import open_file
 from nfsverity_client.session import Session, Settings
 from nfsverity_proto import messages as m
@@ -58,20 +58,26 @@ async def answered_by(
 ) -> AsyncIterator[Url]:
     """A server that is just this function."""
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await talk(reader, writer)
-            await reader.read()
-        except ConnectionError:
-            pass
-        finally:
-            writer.close()
+    writers: list[asyncio.StreamWriter] = []
+    done: list[asyncio.Task[None]] = []
 
-    listener = await asyncio.start_server(serve, HOST, 0)
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        with contextlib.suppress(ConnectionError):
+            await talk(reader, writer)
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        done.append(asyncio.create_task(serve(reader, writer)))
+
+    listener = await asyncio.start_server(accept, HOST, 0)
     try:
         yield Url(HOST, listener.sockets[0].getsockname()[1])
     finally:
         listener.close()
+        for task in done:
+            task.cancel()
+        await asyncio.gather(*done, return_exceptions=True)
+        await abort(*writers)
         await listener.wait_closed()
 
 

@@ -1,0 +1,80 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Readers that are measured in processes of their own.
+
+readers.py first URL CERT PATH RUNS     seconds to the first verified byte over a new connection, per run
+readers.py unverified URL CERT PATH     the same calls as a verified `cat`, but nothing is hashed
+readers.py memory SIZE                  seconds to hash SIZE bytes as units in memory
+readers.py proof URL CERT PATH          the hashes that one unit in the middle of a file needed
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+
+from nfsverity_client import presentation
+from nfsverity_client.pipeline import in_order
+from nfsverity_client.reader import open_file
+from nfsverity_client.session import Session, Settings
+from nfsverity_client.trust_store import certificate_file
+from nfsverity_proto import messages as m
+from nfsverity_proto.hashes import hash_by_name
+from nfsverity_proto.slices import slices_of_units
+from nfsverity_proto.trust import TrustEntry
+from nfsverity_proto.url import parse_url
+
+
+def session(url: str, certificate: str) -> Session:
+    return Session(parse_url(url), Settings(trust=(TrustEntry(certificate_file(Path(certificate))),)))
+
+
+async def first(url: str, certificate: str, path: str, runs: str) -> None:
+    for _ in range(int(runs) + 1):
+        start = time.perf_counter()
+        async with session(url, certificate) as opened:
+            reader = await open_file(opened, path.encode())
+            assert len(await reader.pread(0, 1)) == 1
+            print(time.perf_counter() - start)
+
+
+async def unverified(url: str, certificate: str, path: str) -> None:
+    async with session(url, certificate) as opened:
+        version = (await open_file(opened, path.encode())).version
+        with open("/dev/null", "wb", buffering=0) as out:
+
+            async def read(at: int, end: int) -> None:
+                units = slices_of_units(version.shape, at, end)
+                arguments = m.ReadArgs(version.handle, version.tag, units[0], units[1] - units[0], None)
+                held = await opened.call_holding(m.READ, arguments)
+                out.write(held.ok.data)
+                held.release()
+
+            spans = presentation.spans(version.shape, 0, version.shape.units)
+            async for _ in in_order((read(*span) for span in spans), presentation.WINDOW):
+                pass
+
+
+def memory(size: str) -> None:
+    unit = memoryview(bytearray(2**20))
+    leaf = hash_by_name("sha256").leaf
+    start = time.perf_counter()
+    for _ in range(int(size) >> 20):
+        for at in range(0, 2**20, 2**16):
+            leaf(unit[at : at + 2**16])
+    print(time.perf_counter() - start)
+
+
+async def proof(url: str, certificate: str, path: str) -> None:
+    async with session(url, certificate) as opened:
+        reader = await open_file(opened, path.encode(), most=0)
+        await reader.pread(reader.size // 2, 1)
+        print(opened.traffic.hashes, len(reader.verified.data))
+
+
+if __name__ == "__main__":
+    work = {"first": first, "unverified": unverified, "memory": memory, "proof": proof}[sys.argv[1]](*sys.argv[2:])
+    if work is not None:
+        asyncio.run(work)

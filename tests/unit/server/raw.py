@@ -116,9 +116,7 @@ class Raw:
         return self.handle(path), decoded.claim, tag_of(statement, decoded.hash)
 
 
-def read_args(
-    handle: bytes, tag: Tag, first: int = 0, count: int = 1, level: int | None = None
-) -> m.ReadArgs:
+def read_args(handle: bytes, tag: Tag, first: int = 0, count: int = 1, level: int | None = None) -> m.ReadArgs:
     return m.ReadArgs(handle, tag, first, count, level)
 
 

@@ -298,10 +298,9 @@ fip_proof_result *fipproc_proof_1_svc(fip_proof_args *arguments, struct svc_req 
 {
     static fip_proof_result result;
     uint64_t a = arguments->first, b = a + arguments->count;
-    fip_status status =
-        check(&arguments->object, &arguments->tag, arguments->count >= 1,
-              arguments->level <= tree.height && fits(a, arguments->count, tree.n) &&
-                  a >> arguments->level == (b - 1) >> arguments->level);
+    bool under_one_node = arguments->level > 63 || a >> arguments->level == (b - 1) >> arguments->level;
+    fip_status status = check(&arguments->object, &arguments->tag, arguments->count >= 1 && under_one_node,
+                              arguments->level <= tree.height && fits(a, arguments->count, tree.n));
 
     (void)request;
     if (status == FIP_OK)

@@ -410,25 +410,23 @@ class _Publication:
             self._remove(known)
             known = None
         try:
-            if kind == stat.S_IFDIR:
-                return self._enter(fd, directory.below(name, None if known is None else known.id), name)
             if kind == stat.S_IFREG:
                 return self._sign_file(fd, directory, name, known)
+            if kind != stat.S_IFDIR:
+                return False
+            below = directory.below(name, None if known is None else known.id)
+            below_fd = open_directory(name, fd)
         except (OSError, ValueError) as error:  # ValueError: the path is longer or deeper than a path may be
             path = b"/".join(filter(None, (directory.path, name)))
             self.report.failed.append((path, _reason(error)))
             return known is not None
-        return False
-
-    def _enter(self, above: int, directory: _Directory, name: bytes) -> bool:
-        fd = open_directory(name, above)
         try:
-            signed = self._sign_directory(fd, directory)
+            signed = self._sign_directory(below_fd, below)
         finally:
-            os.close(fd)
-        if not signed and directory.id is not None:
+            os.close(below_fd)
+        if not signed and below.id is not None:
             self._flush()
-            self._change().remove(directory.id)
+            self._change().remove(below.id)
         return signed
 
     def _sign_file(self, above: int, directory: _Directory, name: bytes, known: Known | None) -> bool:
@@ -523,10 +521,15 @@ class _Publication:
         self.report.signed += 1
 
     def _directory_id(self, directory: _Directory) -> int:
-        if directory.id is None:
-            parent = ROOT_ID if directory.parent is None else self._directory_id(directory.parent)
-            directory.id = self._change().put_directory(parent, directory.path.rpartition(b"/")[2])
-        return directory.id
+        missing: list[_Directory] = []
+        at: _Directory | None = directory
+        while at is not None and at.id is None:
+            missing.append(at)
+            at = at.parent
+        id = ROOT_ID if at is None or at.id is None else at.id
+        for below in reversed(missing):
+            id = below.id = self._change().put_directory(id, below.path.rpartition(b"/")[2])
+        return id
 
     def _flush(self) -> None:
         if self.rows:

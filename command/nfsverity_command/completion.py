@@ -25,8 +25,9 @@ def command(shell: str) -> None:
     from click.shell_completion import get_completion_class
 
     from .cli import cli
+    from .main import COMPLETION_VARIABLE, NAME
 
     completer = get_completion_class(shell)
     if completer is None:
         raise LocalProblem(f"there is no completion for {shell}")
-    click.echo(completer(cli, {}, "nfsverity", "_NFSVERITY_COMPLETE").source())
+    click.echo(completer(cli, {}, NAME, COMPLETION_VARIABLE).source())

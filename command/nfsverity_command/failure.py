@@ -219,7 +219,7 @@ def report(error: BaseException, arguments: Sequence[str]) -> Exit:
     if isinstance(error, click.UsageError):
         error.show()
     elif status is Exit.INTERRUPTED:
-        say("nfsverity: interrupted")
+        say("\nnfsverity: interrupted" if sys.stderr is not None and sys.stderr.isatty() else "nfsverity: interrupted")
     else:
         tell(error)
     if "--json" in _options(arguments):

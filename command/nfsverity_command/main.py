@@ -10,7 +10,8 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
-DISTRIBUTION = "nfs-verity"
+NAME, DISTRIBUTION = "nfsverity", "nfs-verity"
+COMPLETION_VARIABLE = "_NFSVERITY_COMPLETE"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,21 +21,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given == ["--version"]:  # what is asked most often by programs waits for nothing else
         from importlib.metadata import version
 
-        print("nfsverity", version(DISTRIBUTION))
+        print(NAME, version(DISTRIBUTION))
         return 0
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:  # `nohup` has SIGHUP ignored
             signal.signal(number, _end)
     try:
-        from .cli import cli
-
-        status = cli.main(given, prog_name="nfsverity", standalone_mode=False)
+        status = _run(given)
         _flush()
-        return status if isinstance(status, int) else 0
+        return status
     except SystemExit:
         raise
     except BaseException as error:  # noqa: BLE001 - the boundary: each has its status and its text
         return _failed(error, given)
+
+
+def _run(given: list[str]) -> int:
+    from click.exceptions import Exit
+
+    from .cli import cli
+
+    if COMPLETION_VARIABLE in os.environ:  # a shell asks, and click ends the process
+        cli.main(list(given), prog_name=NAME)
+    try:
+        with cli.make_context(NAME, list(given)) as context:
+            status = cli.invoke(context)
+    except Exit as end:  # of --help and the like
+        return end.exit_code
+    return status if isinstance(status, int) else 0
 
 
 def _failed(error: BaseException, given: Sequence[str]) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-INTERVAL = 0.05
+INTERVAL = 0.1
 """Seconds between two changes of what is shown."""
 
 
@@ -37,12 +37,12 @@ class _Shown(Meter):
         self._pending += count
         now = time.monotonic()
         if now >= self._next:
-            self._progress.advance(self._task, self._pending)
+            self._progress.update(self._task, advance=self._pending, refresh=True)
             self._pending = 0
             self._next = now + INTERVAL
 
     def expect(self, total: int) -> None:
-        self._progress.update(self._task, total=total)
+        self._progress.update(self._task, total=total, refresh=True)
 
 
 @contextlib.contextmanager
@@ -62,5 +62,6 @@ def meter(what: str, total: int | None = None) -> Iterator[Meter]:
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
+        auto_refresh=False,  # which would need a thread: with one, the publisher cannot fork
     ) as progress:
         yield _Shown(progress, progress.add_task(what, total=total))

@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -231,12 +234,32 @@ class Server:
 
     process: subprocess.Popen[bytes]
     url: str
+    """Of the root; without the slash at its end, so that a path can follow."""
+    port: int
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         """Exit status, and what it said on standard error."""
         self.process.send_signal(number)
         _, err = self.process.communicate(timeout=SECONDS)
         return self.process.returncode, err.decode()
+
+
+def start_server(user: Nfsverity, tree: Path, *options: str) -> Server:
+    listen = () if "--listen" in options else ("--listen", "127.0.0.1:0")
+    process = user.start("serve", tree, *listen, *options, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    line = process.stdout.readline().decode().strip()
+    if not line:
+        _, err = process.communicate(timeout=SECONDS)
+        pytest.fail(f"serve did not start: {err.decode()}")
+    url = line.removesuffix("/")
+    return Server(process, url, int(url.rpartition(":")[2]))
+
+
+def end(server: Server) -> None:
+    if server.process.poll() is None:
+        server.process.kill()
+    server.process.communicate()
 
 
 Serve = Callable[..., Server]
@@ -248,24 +271,77 @@ def serve(nfsverity: Nfsverity) -> Iterator[Serve]:
     servers: list[Server] = []
 
     def start(tree: Path, *options: str) -> Server:
-        listen = () if "--listen" in options else ("--listen", "127.0.0.1:0")
-        process = nfsverity.start("serve", tree, *listen, *options, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        assert process.stdout is not None
-        line = process.stdout.readline().decode().strip()
-        if not line:
-            _, err = process.communicate(timeout=SECONDS)
-            pytest.fail(f"serve did not start: {err.decode()}")
-        servers.append(Server(process, line))
+        servers.append(start_server(nfsverity, tree, *options))
         return servers[-1]
 
     yield start
     for server in servers:
-        if server.process.poll() is None:
-            server.process.kill()
-        server.process.communicate()
+        end(server)
+
+
+@pytest.fixture(scope="session")
+def shared_server(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that no test changes, for all of them."""
+    server = start_server(Nfsverity(tmp_path_factory.mktemp("server")), template / "tree")
+    yield server
+    end(server)
 
 
 @pytest.fixture
-def url(serve: Serve, signed: Path) -> str:
-    """The URL of the root of the signed tree, which is served."""
-    return serve(signed).url
+def url(shared_server: Server, template: Path, nfsverity: Nfsverity) -> str:
+    """The URL of the root of the signed tree, without the slash; the user believes its signer."""
+    shutil.copytree(template / "home", nfsverity.home)
+    return shared_server.url
+
+
+class Slow:
+    """Between a client and a server: passes on some bytes of what the server says, and then nothing more."""
+
+    def __init__(self, port: int, most: int) -> None:
+        self._port = port
+        self._left = most
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._sockets = [self._listening]
+        self.url = f"nfsv://127.0.0.1:{self._listening.getsockname()[1]}"
+        self.stalled = threading.Event()
+        """Set when nothing more is passed on."""
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listening.accept()
+                server = socket.create_connection(("127.0.0.1", self._port))
+                self._sockets += [client, server]
+                for source, sink, counts in ((client, server, False), (server, client, True)):
+                    threading.Thread(target=self._pass, args=(source, sink, counts), daemon=True).start()
+
+    def _pass(self, source: socket.socket, sink: socket.socket, counts: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if counts and self._left < len(data):
+                    sink.sendall(data[: self._left])
+                    self.stalled.set()
+                    return
+                self._left -= len(data) if counts else 0
+                sink.sendall(data)
+
+    def close(self) -> None:
+        for sock in self._sockets:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
+
+
+@pytest.fixture
+def slow() -> Iterator[Callable[[int, int], Slow]]:
+    """Makes a `Slow` before a port, which passes on so many bytes."""
+    made: list[Slow] = []
+
+    def make(port: int, most: int) -> Slow:
+        made.append(Slow(port, most))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()

@@ -141,7 +141,7 @@ class Adversary:
         self.on_reply: OnReply | None = None
         self.calls: list[Call] = []
         self.lines: list[Line] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def where(self) -> Url:
@@ -152,15 +152,14 @@ class Adversary:
         """The procedures that were called."""
         return [call.procedure.name for call in self.calls]
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._tasks.append(asyncio.create_task(self._serve(reader, writer)))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             server_reader, server_writer = await asyncio.open_connection(HOST, self.server)
         except OSError:
-            writer.close()
-            self._tasks.discard(task)
+            await abort(writer)
             return
         line = Line(writer, server_writer)
         self.lines.append(line)
@@ -171,14 +170,11 @@ class Adversary:
         ]
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:  # by `end`
-            pass
         finally:
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
             line.close()
-            self._tasks.discard(task)
         for pump in pumps:
             if not pump.cancelled() and pump.exception() is not None:
                 raise pump.exception()  # type: ignore[misc]
@@ -199,10 +195,14 @@ class Adversary:
             await (reply.send() if self.on_reply is None else self.on_reply(reply))
 
     async def end(self) -> None:
-        for task in list(self._tasks):
+        """Close all connections. Raises what went wrong in `on_call` and `on_reply`."""
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        ended = await asyncio.gather(*self._tasks, return_exceptions=True)
         await abort(*(writer for line in self.lines for writer in (line.client, line.server)))
+        for error in ended:
+            if isinstance(error, Exception):
+                raise error
 
 
 async def abort(*writers: asyncio.StreamWriter) -> None:
@@ -218,7 +218,7 @@ async def abort(*writers: asyncio.StreamWriter) -> None:
 async def between(server: int) -> AsyncIterator[Adversary]:
     """An adversary in front of the server at a port of this machine."""
     adversary = Adversary(server)
-    listener = await asyncio.start_server(adversary.serve, HOST, 0)
+    listener = await asyncio.start_server(adversary.accept, HOST, 0)
     adversary.port = listener.sockets[0].getsockname()[1]
     try:
         yield adversary

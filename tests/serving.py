@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -27,8 +28,10 @@ from nfsverity_server.catalog import Catalog
 from nfsverity_server.listener import listen, serve
 from nfsverity_server.service import Service
 from nfsverity_server.trees import Trees
+from oracle import signers
 
 HOST = "127.0.0.1"
+_NOW = int(time.time())
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,43 @@ def fresh_keys(algorithm: str = "ed25519", name: str = "publisher") -> Keys:
 def keys(name: str = "publisher") -> Keys:
     """The same keys for the same name, fresh in each process."""
     return fresh_keys(name=name)
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A CA, a CA below it, and what they issue. Valid from an hour ago, for a week."""
+
+    root_key: Any
+    root: bytes
+    middle_key: Any
+    middle: bytes
+
+    def issue(self, name: str = "publisher", **options: Any) -> Keys:
+        """Keys whose certificate the lower CA has issued; `options` as for `signers.certificate`."""
+        private = signers.KEYS[signers.ED25519]()
+        lifetime = {"not_before": _NOW - 3600, "not_after": _NOW + 604800} | options
+        der = signers.certificate(
+            private.public_key(),
+            signers.common_name(name),
+            self.middle_key,
+            signers.common_name("middle"),
+            **({"signs": True} | lifetime),
+        )
+        return Keys(b"", b"", SigningKey(private, parse_certificate(der), [self.middle]))
+
+    def entry(self, volume: bytes, subject: str = "CN=publisher") -> TrustEntry:
+        return TrustEntry(self.root, ca=True, subject=subject, volumes=(volume,))
+
+
+def authority() -> Authority:
+    root_key, middle_key = (signers.KEYS[signers.ECDSA_P256]() for _ in range(2))
+    lifetime = {"not_before": _NOW - 3600, "not_after": _NOW + 604800}
+    name = signers.common_name("root")
+    root = signers.certificate(root_key.public_key(), name, root_key, ca=True, **lifetime)
+    middle = signers.certificate(
+        middle_key.public_key(), signers.common_name("middle"), root_key, name, ca=True, **lifetime
+    )
+    return Authority(root_key, root, middle_key, middle)
 
 
 @dataclass(frozen=True)
@@ -138,8 +178,8 @@ class Served:
 
 
 @contextmanager
-def serving(root: Path, *, port: int = 0, show_all: bool = False, keep: bool = True) -> Iterator[Served]:
-    """Serve a published tree, by an event loop in a thread, until the block ends."""
+def serving(root: Path, *, port: int = 0, show_all: bool = False, **trees: Any) -> Iterator[Served]:
+    """Serve a published tree, by an event loop in a thread, until the block ends. `trees` is for `Trees`."""
     started: list[Served] = []
     failed: list[BaseException] = []
     ready = threading.Event()
@@ -147,7 +187,7 @@ def serving(root: Path, *, port: int = 0, show_all: bool = False, keep: bool = T
 
     async def run() -> None:
         stop = asyncio.Event()
-        service = Service(Catalog(root, show_all=show_all), Trees(root, keep=keep))
+        service = Service(Catalog(root, show_all=show_all), Trees(root, **trees))
         sock = listen(HOST, port)
         started.append(Served(root, sock.getsockname()[1], service))
         stopping.append((asyncio.get_running_loop(), stop))

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 
-from adversary import HOST, Adversary, Call, Reply, abort, between, mark, marked
+from adversary import HOST, Adversary, Call, Reply, abort, between, flipped, mark, marked
 from nfsverity_client.reader import open_file
 from nfsverity_client.session import Session, Settings
 from nfsverity_proto import messages as m
@@ -147,6 +147,24 @@ async def test_what_breaks_the_rules_of_connections_ends_the_connection(adversar
             await open_file(opened, b"a/one")
         assert await (await open_file(opened, b"a/one")).pread() == FILES["a/one"]
     assert len(adversary.lines) == 2, "on a new connection"
+
+
+@pytest.mark.spec("fip-client-7", "fip-mark-4")
+async def test_each_bit_of_a_mark(served: Served) -> None:
+    """The message becomes another one, or stays incomplete."""
+
+    async def one(bit: int) -> None:
+        async def change(reply: Reply) -> None:
+            sent = marked(reply.message)
+            await reply.line.send(flipped(sent, bit // 8, 0x80 >> bit % 8))
+
+        async with between(served.port) as adversary:
+            adversary.on_reply = change
+            async with session(adversary.where, timeout=WAIT) as opened:
+                with pytest.raises(PeerError):
+                    await opened.resolve(b"a/one")
+
+    await asyncio.gather(*(one(bit) for bit in range(32)))
 
 
 @pytest.mark.spec("fip-client-8")

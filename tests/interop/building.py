@@ -18,11 +18,14 @@ STRICT = ("-Wall", "-Wextra", "-Werror")
 GENERATED = ("-Wall", "-Werror", "-Wno-unused-variable")
 """rpcgen declares a variable in each of its functions, whether or not it uses it there."""
 
+MADE = ("fim_xdr", "fip_xdr", "fip_svc", "fip_clnt")
+"""By rpcgen."""
 PROGRAMS = {
     "peer": ("peer", "calls", "arguments", "verify", "canonical", "tree"),
     "peer-small": ("peer-small", "calls", "arguments", "verify", "canonical", "tree"),
     "check": ("check", "arguments", "verify", "canonical", "tree"),
     "serve": ("serve", "arguments", "canonical", "tree", "fip_svc"),
+    "list": ("list", "fip_clnt"),
     "codec": ("codec",),
 }
 """Of our objects; those of the XDR are part of each. `peer-small` holds fewer nodes, so that small files are large."""
@@ -37,13 +40,14 @@ def run(*command: str, at: Path) -> str:
 
 
 def rpcgen(at: Path) -> None:
-    """Headers, XDR functions and the service stub, in folder `at`."""
+    """Headers, XDR functions, and the stubs of service and client, in folder `at`."""
     for name in XDR_FILES:
         shutil.copy(SPEC / name, at)
         base = name.removesuffix(".x")
         run("rpcgen", "-C", "-h", "-o", f"{base}.h", name, at=at)
         run("rpcgen", "-C", "-c", "-o", f"{base}_xdr.c", name, at=at)
     run("rpcgen", "-C", "-m", "-o", "fip_svc.c", "fip.x", at=at)
+    run("rpcgen", "-C", "-l", "-o", "fip_clnt.c", "fip.x", at=at)
 
 
 def build(at: Path) -> None:
@@ -59,9 +63,9 @@ def build(at: Path) -> None:
     def compile(source: str, *options: str, to: str | None = None) -> None:
         run("gcc", "-std=gnu11", "-O1", *options, *flags, "-c", f"{source}.c", "-o", f"{to or source}.o", at=at)
 
-    for name in ("fim_xdr", "fip_xdr", "fip_svc"):
+    for name in MADE:
         compile(name, *GENERATED)
-    for name in sorted({name for objects in PROGRAMS.values() for name in objects} - {"fip_svc", "peer-small"}):
+    for name in sorted({name for objects in PROGRAMS.values() for name in objects} - {*MADE, "peer-small"}):
         compile(name, *STRICT)
     compile("peer", *STRICT, "-DTREE_NODES=8", to="peer-small")
     for program, objects in PROGRAMS.items():

@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import random
 import sqlite3
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,30 @@ def test_a_server_that_keeps_no_trees_looks_the_same(published: Published, peer:
     with serving(published.root, keep=False) as served:
         for path in ("u12/sparse", "u12/300 units", "u23/holes"):
             assert peer.read(served.port, path, presentation) == (0, dict(ALL)[path], "")
+
+
+@pytest.mark.spec("fip-rpc-3", "fip-limits-2", "fip-cert-1", "fip-dir-1", "fip-dir-3", "fip-dir-4")
+@pytest.mark.parametrize("count", [1, 3, 1024])
+def test_the_stubs_of_rpcgen_list_the_tree(programs: Path, published: Published, served: Served, count: int) -> None:
+    fingerprint = hashlib.sha256(published.keys.der).hexdigest()
+    words = [programs / "list", HOST, str(served.port), str(count), fingerprint]
+    done = subprocess.run(words, capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+    lines = done.stdout.splitlines()
+    limits = {name.decode(): int(value) for name, value in (line.split() for line in lines[:5])}
+    assert limits["capabilities"] == 3
+    assert 2**20 <= limits["max_data"] <= 2**22
+    assert 4096 <= limits["max_hashes"] <= 2**16
+    assert limits["max_calls"] >= 32
+    assert limits["max_wait"] <= 60_000
+    assert lines[5] == b"certificate %d" % len(published.keys.der)
+    assert lines[6:] == sorted_as_walked((os.fsencode(name), len(data)) for name, data in ALL)
+
+
+def sorted_as_walked(files: Iterable[tuple[bytes, int]]) -> list[bytes]:
+    """A directory's names ascend, and what is in a directory comes where its name does."""
+    ordered = sorted(files, key=lambda file: file[0].split(b"/"))
+    return [b"file /%b %d" % file for file in ordered]
 
 
 @pytest.mark.parametrize("presentation", PRESENTATIONS)

@@ -12,6 +12,10 @@ struct bytes {
     size_t size;
 };
 
+/* As memcpy and memcmp, but for no bytes the addresses may be NULL, as rpcgen's decoders leave them. */
+void copy(void *to, const void *from, size_t size);
+int compare(const void *one, const void *two, size_t size);
+
 /* Decode all of `encoded` into the zeroed structure `out` of `size` bytes; false if that is not its one
  * canonical encoding, and then nothing is left in `out`.
  *

@@ -37,7 +37,7 @@ static const char *check_content(const struct verified *version, const struct by
         fold(tree, 0, tree->n, tree->height, 0, leaves, no_hash, NULL, root);
         free(leaves);
     }
-    if (memcmp(root, version->statement.claim.fim_claim_u.file.content.tree.root.fim_hash_val, tree->hash->length))
+    if (compare(root, version->statement.claim.fim_claim_u.file.content.tree.root.fim_hash_val, tree->hash->length))
         return "mismatch";
     return "verified";
 }

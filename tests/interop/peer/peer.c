@@ -82,7 +82,7 @@ static void take_record(const char *data, size_t size)
     struct bytes received = {allocated(size), size};
     const char *verdict;
 
-    memcpy(received.data, data, size);
+    copy(received.data, data, size);
     forget_version();
     free(record.data);
     record = received;
@@ -96,7 +96,7 @@ static void take_handle(const fip_handle *received)
     free(handle.fip_handle_val);
     handle.fip_handle_val = allocated(received->fip_handle_len);
     handle.fip_handle_len = received->fip_handle_len;
-    memcpy(handle.fip_handle_val, received->fip_handle_val, received->fip_handle_len);
+    copy(handle.fip_handle_val, received->fip_handle_val, received->fip_handle_len);
 }
 
 static void resolve(void)
@@ -173,7 +173,7 @@ static void settle(enum outcome trouble)
         unsigned char digest_of_received[HASH_MAX];
         struct verified other;
         digest(hash_of(FIM_HASH_SHA256), received.data, received.size, digest_of_received);
-        if (memcmp(digest_of_received, digest_of_record, 32) == 0)
+        if (compare(digest_of_received, digest_of_record, 32) == 0)
             trouble_with_peer("malformed-reply: the record that is known"); /* fip-record-4 */
         if (verify_record(&received, &expected, &other) == NULL) {
             bool newer = other.statement.claim.fim_claim_u.file.when.generation >
@@ -233,7 +233,7 @@ static void take_hash(void *context, unsigned int level, uint64_t index, unsigne
     struct proof *proof = context;
 
     (void)level, (void)index;
-    memcpy(out, proof->hashes + proof->used++ * version.tree.hash->length, version.tree.hash->length);
+    copy(out, proof->hashes + proof->used++ * version.tree.hash->length, version.tree.hash->length);
 }
 
 /* After a fold came to the expected value: its hashes may serve as anchors. */
@@ -260,7 +260,7 @@ static bool verify_units(uint64_t a, uint64_t b, unsigned int level, const unsig
              leaves + (j - a) * tree->hash->length);
     fold(tree, a, b, level, a >> level, leaves, take_hash, &proof, found);
     free(leaves);
-    verifies = memcmp(found, value, tree->hash->length) == 0;
+    verifies = compare(found, value, tree->hash->length) == 0;
     if (verifies && table == NULL) {
         proof.used = 0;
         prove(tree, a, b, level, a >> level, remember, &proof);
@@ -294,7 +294,7 @@ static void unpack(const fip_read_ok *ok, uint64_t count, size_t size, char *out
         end = end < size ? end : size;
         if (start - at > left)
             trouble_with_peer("malformed-reply: too little data");
-        memcpy(out + at, data, start - at);
+        copy(out + at, data, start - at);
         data += start - at;
         left -= start - at;
         memset(out + start, 0, end - start);
@@ -302,7 +302,7 @@ static void unpack(const fip_read_ok *ok, uint64_t count, size_t size, char *out
     }
     if (left != size - at)
         trouble_with_peer("malformed-reply: data of the wrong length");
-    memcpy(out + at, data, left);
+    copy(out + at, data, left);
 }
 
 /* Units [a, b), at most CHUNK bytes or one unit, into `data`; with `level` their proof into `hashes`. */
@@ -324,8 +324,7 @@ static enum outcome read_units(uint64_t a, uint64_t b, u_int *level, char *data,
             return OTHER_VERSION;
         if (ok->proof.fip_proof_len != (level == NULL ? 0 : proof_length(tree, a, b, *level) * tree->hash->length))
             trouble_with_peer("malformed-reply: proof of the wrong length");
-        if (level != NULL)
-            memcpy(hashes, ok->proof.fip_proof_val, ok->proof.fip_proof_len);
+        copy(hashes, ok->proof.fip_proof_val, ok->proof.fip_proof_len);
         unpack(ok, count, part, data);
         FREE(read, &result);
         first += count;
@@ -348,7 +347,7 @@ static enum outcome get_proof(uint64_t a, uint64_t b, unsigned int level, char *
         return OTHER_VERSION;
     if (proof->fip_proof_len != proof_length(&version.tree, a, b, level) * version.tree.hash->length)
         trouble_with_peer("malformed-reply: proof of the wrong length");
-    memcpy(hashes, proof->fip_proof_val, proof->fip_proof_len);
+    copy(hashes, proof->fip_proof_val, proof->fip_proof_len);
     FREE(proof, &result);
     return DONE;
 }
@@ -418,7 +417,7 @@ static enum outcome for_each_chunk(uint64_t from, enum outcome (*read)(uint64_t,
 
 static bool is_root(const unsigned char *value)
 {
-    return memcmp(value, version.statement.claim.fim_claim_u.file.content.tree.root.fim_hash_val,
+    return compare(value, version.statement.claim.fim_claim_u.file.content.tree.root.fim_hash_val,
                   version.tree.hash->length) == 0;
 }
 
@@ -463,7 +462,7 @@ static enum outcome get_level(unsigned int level)
         }
         if (result.fip_tree_result_u.ok.hashes.hashes_len != count * length)
             trouble_with_peer("malformed-reply: hashes of the wrong length");
-        memcpy(values + first * length, result.fip_tree_result_u.ok.hashes.hashes_val, count * length);
+        copy(values + first * length, result.fip_tree_result_u.ok.hashes.hashes_val, count * length);
         FREE(tree, &result);
     }
     return take_table(values, level) ? DONE : FAILED_UNIT;

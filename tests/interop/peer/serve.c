@@ -123,7 +123,7 @@ static fip_status resolve(const fip_handle *base, const fim_path *given, unsigne
     while (next_name(&path, &name)) {
         if (*depth == file_depth)
             return FIP_NOT_DIRECTORY;
-        if (name.size != names[*depth].size || memcmp(name.data, names[*depth].data, name.size) != 0)
+        if (name.size != names[*depth].size || compare(name.data, names[*depth].data, name.size) != 0)
             return FIP_NOT_FOUND;
         ++*depth;
     }
@@ -151,7 +151,7 @@ static fip_status check(const fip_handle *handle, const fim_tag *named, bool arg
         return FIP_BAD_HANDLE;
     if (depth != file_depth)
         return FIP_IS_DIRECTORY;
-    if (named->hash != tree.hash->number || memcmp(named->digest.fim_hash_val, tag, tree.hash->length) != 0)
+    if (named->hash != tree.hash->number || compare(named->digest.fim_hash_val, tag, tree.hash->length) != 0)
         return FIP_CHANGED;
     if (!range)
         return FIP_INVALID;
@@ -245,7 +245,7 @@ fip_record_result *fipproc_record_1_svc(fip_record_args *arguments, struct svc_r
     if (depth != file_depth)
         ANSWER(result, FIP_IS_DIRECTORY);
     digest(hash_of(FIM_HASH_SHA256), record.data, record.size, current);
-    if (arguments->known.known_len == 32 && memcmp(arguments->known.known_val, current, 32) == 0)
+    if (arguments->known.known_len == 32 && compare(arguments->known.known_val, current, 32) == 0)
         ANSWER(result, FIP_UNCHANGED); /* a poll, ended early (fip-poll-3) */
     ok->record.record_len = record.size;
     ok->record.record_val = record.data;
@@ -267,7 +267,7 @@ fip_certificate_result *fipproc_certificate_1_svc(fip_certificate_args *argument
     if (hash == NULL || hash->name == NULL)
         ANSWER(result, FIP_NOT_FOUND);
     digest(hash, certificate.data, certificate.size, found);
-    if (memcmp(found, asked->digest.fim_hash_val, hash->length) != 0)
+    if (compare(found, asked->digest.fim_hash_val, hash->length) != 0)
         ANSWER(result, FIP_NOT_FOUND);
     der = (fip_der){certificate.size, certificate.data};
     ok->certificates.certificates_len = 1;
@@ -336,7 +336,7 @@ fip_fetch_result *fipproc_fetch_1_svc(fip_fetch_args *arguments, struct svc_req 
 
 static bool is_zero(const char *data, size_t size)
 {
-    return size == 0 || (data[0] == 0 && memcmp(data, data + 1, size - 1) == 0);
+    return size == 0 || (data[0] == 0 && compare(data, data + 1, size - 1) == 0);
 }
 
 /* Slices of zeros are holes, as far as there may be holes; the others go to `packed`. */
@@ -355,7 +355,7 @@ static void pack(const char *data, size_t size, size_t slice, fip_read_ok *ok, c
         } else if (is_zero(data + at, length) && count < HOLES_MAX) {
             holes[count++] = (fip_hole){number, 1};
         } else {
-            memcpy(packed + ok->data.data_len, data + at, length);
+            copy(packed + ok->data.data_len, data + at, length);
             ok->data.data_len += length;
         }
     }
@@ -392,7 +392,7 @@ fip_read_result *fipproc_read_1_svc(fip_read_args *arguments, struct svc_req *re
 
 static bool is_above(const struct bytes *name, const char *after, size_t size)
 {
-    int order = memcmp(name->data, after, name->size < size ? name->size : size);
+    int order = compare(name->data, after, name->size < size ? name->size : size);
 
     return order > 0 || (order == 0 && name->size > size);
 }
@@ -516,7 +516,7 @@ int main(int count, char **words)
     for (;;) {
         int connections = svc_max_pollfd;
         struct pollfd *fds = allocated((connections + 2) * sizeof *fds);
-        memcpy(fds, svc_pollfd, connections * sizeof *fds);
+        copy(fds, svc_pollfd, connections * sizeof *fds);
         fds[connections] = (struct pollfd){.fd = listener, .events = POLLIN};
         fds[connections + 1] = (struct pollfd){.fd = STDIN_FILENO, .events = POLLIN};
         int ready = poll(fds, connections + 2, -1);

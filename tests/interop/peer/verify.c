@@ -36,6 +36,8 @@ static bool is_path(const char *path, size_t length)
 {
     const char *end = path + length;
 
+    if (length == 0)
+        return false;
     for (int names = 1; names <= FIM_DEPTH_MAX; names++) {
         const char *slash = memchr(path, '/', end - path);
         if (!is_name(path, (slash == NULL ? end : slash) - path))
@@ -55,14 +57,14 @@ static bool has_length(unsigned int number, const fim_hash *value)
     return hash == NULL || value->fim_hash_len == hash->length;
 }
 
-static int compare(const fim_attestation *one, const fim_attestation *two)
+static int compare_attestations(const fim_attestation *one, const fim_attestation *two)
 {
     u_int one_length = one->body.body_len, two_length = two->body.body_len;
     int order;
 
     if (one->type != two->type)
         return one->type < two->type ? -1 : 1;
-    order = memcmp(one->body.body_val, two->body.body_val, one_length < two_length ? one_length : two_length);
+    order = compare(one->body.body_val, two->body.body_val, one_length < two_length ? one_length : two_length);
     return order != 0 ? order : (one_length > two_length) - (one_length < two_length);
 }
 
@@ -91,7 +93,7 @@ static bool decode_record(const struct bytes *encoded, fim_record *out)
     for (u_int i = 0; i < out->attestations.attestations_len; i++) {
         const fim_attestation *attestation = &out->attestations.attestations_val[i];
         fim_signature signature;
-        if (i > 0 && compare(attestation - 1, attestation) >= 0)
+        if (i > 0 && compare_attestations(attestation - 1, attestation) >= 0)
             return false;
         if (attestation->type == FIM_SIGNATURE) {
             if (!decode_signature(attestation, &signature))
@@ -122,7 +124,7 @@ static const char *decode_statement(const fim_record *record, fim_statement *out
     struct bytes encoded = {record->statement.statement_val, record->statement.statement_len};
     uint32_t words[4];
 
-    memcpy(words, encoded.data, encoded.size < sizeof words ? encoded.size : sizeof words);
+    copy(words, encoded.data, encoded.size < sizeof words ? encoded.size : sizeof words);
     if (encoded.size < 4 || ntohl(words[0]) != FIM_MAGIC || encoded.size < 8)
         return "malformed";
     if (ntohl(words[1]) != FIM_FORMAT)
@@ -201,7 +203,7 @@ static bool is_weak_ed25519(EVP_PKEY *key)
     if (above && y[0] > small[2][0])
         return true;
     for (size_t i = 0; i < sizeof small / sizeof small[0]; i++)
-        if (memcmp(y, small[i], sizeof y) == 0)
+        if (compare(y, small[i], sizeof y) == 0)
             return true;
     return false;
 }
@@ -336,7 +338,7 @@ static struct failure check_signature(const fim_signature *signature, const fim_
     if (verdict != NULL)
         return fails(6, verdict);
     digest(hash_of(signature->signer.hash), expected->certificate.data, expected->certificate.size, pinned);
-    if (memcmp(pinned, signature->signer.digest.fim_hash_val, signature->signer.digest.fim_hash_len) != 0)
+    if (compare(pinned, signature->signer.digest.fim_hash_val, signature->signer.digest.fim_hash_len) != 0)
         return fails(7, "untrusted");
     return check_signer(signature, scheme, record, expected);
 }
@@ -368,10 +370,10 @@ static const char *check(const struct verified *found, const struct expected *ex
     const fim_file *file = &statement->claim.fim_claim_u.file;
     const char *verdict;
 
-    if (memcmp(file->volume, expected->volume, sizeof expected->volume) != 0)
+    if (compare(file->volume, expected->volume, sizeof expected->volume) != 0)
         return "wrong-volume";
     if (file->path.fim_path_len != expected->path.size ||
-        memcmp(file->path.fim_path_val, expected->path.data, expected->path.size) != 0)
+        compare(file->path.fim_path_val, expected->path.data, expected->path.size) != 0)
         return "wrong-path";
     for (u_int i = 0; i < statement->extensions.extensions_len; i++)
         if (statement->extensions.extensions_val[i].critical)

@@ -53,7 +53,7 @@ class Call:
             case m.TREE:
                 return m.TreeArgs(handle, tag, v.get("level", 0), v.get("first", 0), v.get("count", 1))
             case m.PROOF:
-                return m.ProofArgs(handle, tag, v.get("level", 0), v.get("first", 0), v.get("count", 1))
+                return m.ProofArgs(handle, tag, v.get("level", 3), v.get("first", 0), v.get("count", 1))
             case m.FETCH:
                 return m.FetchArgs(handle, path, v.get("most", UNIT))
             case m.READ:

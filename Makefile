@@ -42,7 +42,7 @@ spec: test-environment
 	$(RUN) spec/build.py
 
 vectors: test-environment
-	$(RUN) tests/vectors/oracle.py
+	PYTHONPATH=tests $(RUN) -m vectors
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* build dist

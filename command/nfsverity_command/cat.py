@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from . import ending
 from .failure import LocalProblem, about
 from .frame import Command, presentation_option, timeout_option, trust_options, wait_option
 from .output import identity_fields, write_json
@@ -70,8 +71,6 @@ def command(
     No byte is written before it was verified, and all are of one version. A range costs what it needs: its
     own units, and a few hashes.
     """
-    import asyncio
-
     from . import belief
     from .network import session_for
 
@@ -89,7 +88,7 @@ def command(
                 return reader, await _write(reader, offset, length, shows)
 
     with about(str(url)):
-        reader, written = asyncio.run(run())
+        reader, written = ending.run(run())
     if as_json:
         fields = {
             "command": "cat",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from . import ending
 from .checked import FILE_FIELDS, Checked, Checks
 from .failure import Exit, about
 from .frame import Command, presentation_option, timeout_option, trust_options, wait_option
@@ -71,14 +72,12 @@ def command(
     else there is touched). Of a tree, what does not verify is reported and left out. Mode and time are as
     signed.
     """
-    import asyncio
-
     from . import belief
 
     believed = belief.load(trust_files, volume)
     run = _run(url, Path(destination), believed, presentation, wait, timeout)
     with about(str(url)):
-        target, checks = asyncio.run(run)
+        target, checks = ending.run(run)
     if as_json:
         fields = {
             "command": "get",

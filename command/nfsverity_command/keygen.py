@@ -21,6 +21,7 @@ from .parameters import KEY_ALGORITHMS
         "command, status": '"keygen", 0',
         "key": "the file with the private key",
         "certificate": "the file with the certificate",
+        "key_base64, certificate_base64": "only where these are not UTF-8",
         "algorithm": "as chosen",
         "subject": "of the certificate (RFC 4514)",
         "fingerprint": "SHA-256 of the certificate, hexadecimal",
@@ -53,7 +54,7 @@ def command(name: str, algorithm: str, days: int, as_json: bool) -> None:
     from nfsverity_proto.certificate import parse_certificate
     from nfsverity_publisher.keys import make_key, write_new
 
-    from .output import seconds_text, write_json
+    from .output import name_fields, printable, seconds_text, write_json
 
     key_file, certificate_file = Path(f"{name}.key"), Path(f"{name}.crt")
     for file in (key_file, certificate_file):
@@ -80,8 +81,8 @@ def command(name: str, algorithm: str, days: int, as_json: bool) -> None:
             {
                 "command": "keygen",
                 "status": 0,
-                "key": str(key_file),
-                "certificate": str(certificate_file),
+                **name_fields("key", os.fsencode(key_file)),
+                **name_fields("certificate", os.fsencode(certificate_file)),
                 "algorithm": algorithm,
                 "subject": certificate.subject,
                 "fingerprint": str(certificate.fingerprint),
@@ -89,7 +90,7 @@ def command(name: str, algorithm: str, days: int, as_json: bool) -> None:
             }
         )
         return
-    click.echo(
+    text = (
         f"private key  {key_file} (keep it to yourself)\n"
         f"certificate  {certificate_file}, valid until {seconds_text(certificate.not_after)}\n"
         f"fingerprint  {certificate.fingerprint} (SHA-256)\n"
@@ -98,3 +99,4 @@ def command(name: str, algorithm: str, days: int, as_json: bool) -> None:
         f"Read:   give readers {certificate_file} and, on another way, the fingerprint; they type\n"
         f"        nfsverity trust add {certificate_file}"
     )
+    click.echo(printable(text))

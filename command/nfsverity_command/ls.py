@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from . import ending
 from .failure import about
 from .frame import Command, timeout_option
 from .output import name_fields, shown, time_text, write_json
@@ -61,10 +62,8 @@ def command(url: Url, long: bool, recursive: bool, timeout: float, as_json: bool
 
     A listing is the server's word: nothing of it is signed. What `cat` and `get` deliver is.
     """
-    import asyncio
-
     with about(str(url)):
-        listed = asyncio.run(_listed(url, recursive, timeout))
+        listed = ending.run(_listed(url, recursive, timeout))
     if as_json:
         write_json(
             {"command": "ls", "status": 0, "url": str(url), "entries": [_fields(url, entry) for entry in listed]}

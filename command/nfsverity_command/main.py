@@ -5,10 +5,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
+
+from . import ending
 
 NAME, DISTRIBUTION = "nfsverity", "nfs-verity"
 COMPLETION_VARIABLE = "_NFSVERITY_COMPLETE"
@@ -23,9 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(NAME, version(DISTRIBUTION))
         return 0
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:  # `nohup` has SIGHUP ignored
-            signal.signal(number, _end)
+    ending.install()
     try:
         status = _run(given)
         _flush()
@@ -62,11 +60,6 @@ def _failed(error: BaseException, given: Sequence[str]) -> int:
     if status is failure.Exit.BROKEN_PIPE:
         _abandon_output()
     return status
-
-
-def _end(number: int, _: FrameType | None) -> None:
-    """End as by the signal, but removing what is half done on the way."""
-    raise SystemExit(128 + number)
 
 
 def _flush() -> None:

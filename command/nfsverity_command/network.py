@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from nfsverity_proto.record import Fingerprint, decode_record
 from nfsverity_proto.url import Url
 from nfsverity_proto.verification import Expected, signers_to_fetch
 
+from . import ending
 from .belief import Belief, announce
 from .checked import Checked, Range
 from .failure import about
@@ -85,7 +85,7 @@ def _merged(faults: Sequence[Mismatch]) -> list[tuple[Range | None, Mismatch]]:
 def record_of(url: Url, believed: Belief, timeout: float) -> RecordReport:
     """What the server has as the record of a file, judged. Raises `Unsigned`, `StatusError`, `PeerError`."""
     with about(str(url)):
-        return asyncio.run(_record_of(url, believed, timeout))
+        return ending.run(_record_of(url, believed, timeout))
 
 
 async def _record_of(url: Url, believed: Belief, timeout: float) -> RecordReport:

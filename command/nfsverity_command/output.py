@@ -53,6 +53,13 @@ def name_fields(key: str, name: bytes) -> dict[str, Any]:
         return {key: None, f"{key}_base64": base64.b64encode(name).decode()}
 
 
+def percent_encoded(path: bytes) -> str:
+    """As it is in a URL (RFC 3986 section 3.3)."""
+    from urllib.parse import quote
+
+    return quote(path, safe="/!$&'()*+,;=:@~")
+
+
 def file_fields(file: str | None) -> dict[str, Any]:
     """A file as errors name it: a URL, which is ASCII already, or a path."""
     if file is None:
@@ -60,10 +67,8 @@ def file_fields(file: str | None) -> dict[str, Any]:
     try:
         file.encode()
     except UnicodeEncodeError:
-        from urllib.parse import quote
-
         data = os.fsencode(file)
-        return {"file": quote(data, safe="/!$&'()*+,;=:@~"), "file_base64": base64.b64encode(data).decode()}
+        return {"file": percent_encoded(data), "file_base64": base64.b64encode(data).decode()}
     return {"file": file}
 
 

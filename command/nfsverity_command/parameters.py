@@ -8,14 +8,18 @@ import these. A test holds both equal.
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
 
 import click
 
 from nfsverity_proto.url import Url, is_url, parse_url
+
+from .output import percent_encoded
 
 KEY_ALGORITHMS = ("ed25519", "ecdsa-p256", "ecdsa-p384", "rsa-pss", "ml-dsa-44", "ml-dsa-65", "ml-dsa-87")
 HASHES = ("sha256", "sha384", "sha512", "sha3-256", "blake3")
@@ -29,6 +33,14 @@ if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]  # generic in newer ones
 else:
     _ParamType = click.ParamType
+
+
+LOCAL = "file:///"
+
+
+def local_url(text: str) -> str:
+    """A URL of this machine, percent-encoded as trees on it are named."""
+    return "file://" + percent_encoded(unquote_to_bytes(os.fsencode(text.removeprefix("file://"))))
 
 
 class Parameter(_ParamType):
@@ -119,9 +131,7 @@ class Prefix(Parameter):
     name = "URL prefix"
 
     def parse(self, text: str) -> str:
-        if text.startswith("file:///"):
-            return text
-        return str(parse_url(text))
+        return local_url(text) if text.startswith(LOCAL) else str(parse_url(text))
 
 
 class Day(Parameter):

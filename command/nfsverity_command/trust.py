@@ -13,8 +13,8 @@ from click.shell_completion import CompletionItem
 
 from .failure import about
 from .frame import Command
-from .output import printable, scheme_name, seconds_text, write_json
-from .parameters import KEY_ALGORITHMS, PREFIX, VOLUME
+from .output import name_fields, percent_encoded, printable, scheme_name, seconds_text, write_json
+from .parameters import KEY_ALGORITHMS, LOCAL, PREFIX, VOLUME, local_url
 
 if TYPE_CHECKING:
     from nfsverity_client.trust_store import StoredEntry
@@ -128,6 +128,7 @@ def _check_subject(subject: str) -> None:
     fields={
         "command, status": '"trust list", 0',
         "trust_file, bindings_file": "where they are kept",
+        "trust_file_base64, bindings_file_base64": "only where these are not UTF-8",
         "entries": "one object for each trust entry, with:",
         **{", ".join(f"entries.{name}" for name in names.split(", ")): text for names, text in ENTRY_FIELDS.items()},
         "bindings": "one object for each binding, with:",
@@ -146,17 +147,18 @@ def show_list(as_json: bool) -> None:
             {
                 "command": "trust list",
                 "status": 0,
-                "trust_file": str(store.path),
-                "bindings_file": str(bindings.path),
+                **name_fields("trust_file", os.fsencode(store.path)),
+                **name_fields("bindings_file", os.fsencode(bindings.path)),
                 "entries": [_fields(stored) for stored in entries],
                 "bindings": [{"server": server, "volume": volume.hex()} for server, volume in bound.items()],
             }
         )
         return
-    click.echo(f"trust entries ({store.path}){'' if entries else ': none; `nfsverity trust add CERT` adds one'}")
+    none = "" if entries else ": none; `nfsverity trust add CERT` adds one"
+    click.echo(f"trust entries ({printable(str(store.path))}){none}")
     for stored in entries:
         click.echo(_text(stored))
-    click.echo(f"bindings ({bindings.path}){'' if bound else ': none'}")
+    click.echo(f"bindings ({printable(str(bindings.path))}){'' if bound else ': none'}")
     for server, volume in bound.items():
         click.echo(f"{printable(server)}  volume {volume.hex()}")
 
@@ -222,13 +224,11 @@ def _server(name: str) -> str | None:
             return parse_url(name).server
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="NAME") from error
-    if name.startswith("file:///"):
-        return name
+    if name.startswith(LOCAL):
+        return local_url(name)
     if "/" not in name and name not in (".", ".."):
         return None
-    from nfsverity._local import file_url
-
-    return file_url(os.fsencode(Path(name).resolve()))
+    return "file://" + percent_encoded(os.fsencode(Path(name).resolve()))
 
 
 def _fields(stored: StoredEntry) -> dict[str, Any]:

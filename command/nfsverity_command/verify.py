@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from . import ending
 from .checked import FILE_FIELDS, Checked, Checks, Range
 from .failure import Exit, error_fields, status_of, tell
 from .frame import Command, presentation_option, timeout_option, trust_options
@@ -128,8 +129,6 @@ def _hex(hash: bytes | None) -> str | None:
 
 
 def _verify_served(url: Url, believed: Belief, presentation: str, timeout: float, checks: Checks, shows: Meter) -> None:
-    import asyncio
-
     from .failure import about
 
     async def run() -> None:
@@ -146,4 +145,4 @@ def _verify_served(url: Url, believed: Belief, presentation: str, timeout: float
                     checks.add(checked)
 
     with about(str(url)):
-        asyncio.run(run())
+        ending.run(run())

@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import click
 import pytest
 
+from nfsverity._local import file_url
 from nfsverity_client.presentation import Presentation
 from nfsverity_command import parameters
 from nfsverity_command.parameters import ADDRESS, BYTES, DAY, PREFIX, TARGET, UNIT_SIZE, URL, VOLUME
@@ -23,6 +25,11 @@ def test_names_and_bounds_are_those_of_the_modules_that_do_the_work() -> None:
     assert parameters.HASHES == hashes.HASH_NAMES
     assert tuple(Presentation) == parameters.PRESENTATIONS
     assert (parameters.UNIT_LOG2_MIN, parameters.UNIT_LOG2_MAX) == (tree.UNIT_LOG2_MIN, tree.UNIT_LOG2_MAX)
+
+
+def test_urls_of_this_machine_are_those_of_its_trees() -> None:
+    path = bytes(range(1, 256))
+    assert parameters.local_url("file:///" + quote(path)) == file_url(b"/" + path)
 
 
 GOOD = [
@@ -47,6 +54,7 @@ GOOD = [
     (PREFIX, "nfsv://H:1/a/", "nfsv://h:1/a"),
     (PREFIX, "nfsv://h:1", "nfsv://h:1/"),
     (PREFIX, "file:///srv/data", "file:///srv/data"),
+    (PREFIX, "file:///srv/my data%20\udce9", "file:///srv/my%20data%20%E9"),
     (DAY, "2027-01-31", 1801439999),
     (DAY, "2027-01-31T12:00:00Z", 1801396800),
     (DAY, "2027-01-31T12:00:00", 1801396800),
@@ -54,7 +62,7 @@ GOOD = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "text", "value"), GOOD, ids=lambda value: str(value))
+@pytest.mark.parametrize(("kind", "text", "value"), GOOD, ids=[f"{kind.name}-{text!a}" for kind, text, _ in GOOD])
 def test_what_is_taken(kind: parameters.Parameter, text: str, value: object) -> None:
     assert kind.convert(text, None, None) == value
 

@@ -46,6 +46,8 @@ from .version import Span, UnitsFailed, Version, span_leaves, verify_span
 T = TypeVar("T")
 FETCH_DEFAULT = 2**16
 """Bytes of units that come with the record when a file is opened."""
+MILLISECOND = 0.001
+"""Seconds; what waits count in."""
 RESOLVES_MAX = 3
 _TROUBLE = frozenset((m.Status.CHANGED, m.Status.UPDATING, m.Status.UNSIGNED, m.Status.BAD_HANDLE))
 _GONE = frozenset((m.Status.NOT_FOUND, m.Status.NOT_DIRECTORY, m.Status.IS_DIRECTORY, m.Status.BAD_HANDLE))
@@ -317,7 +319,7 @@ class Reader:
                     return
                 raise await self._verdict(version, trouble)
             left = self.session.budget.left()  # V4
-            if left <= 0:
+            if left < MILLISECOND:
                 raise Updating("the file is still being updated, and the time to wait is over")
             answer = await self._poll(version, left)
             polled = True
@@ -347,7 +349,7 @@ class Reader:
         """RECORD with what is known: another record, UNCHANGED or UPDATING. Raises the verdict for what is gone."""
         known = hashlib.sha256(version.verified.data).digest()
         while True:
-            arguments = m.RecordArgs(version.handle, known, round(wait * 1000))
+            arguments = m.RecordArgs(version.handle, known, int(wait / MILLISECOND))
             try:
                 record = (await self.session.call(m.RECORD, arguments, wait=wait)).record
             except StatusError as error:
@@ -378,8 +380,10 @@ class Reader:
         """Step V4, within the budget."""
         with self.session.budget.spending():
             await asyncio.sleep(min(self.session.pause_before_poll(self.path), left))
-            wait = min(max(self.session.budget.left(), 0.001), m.WAIT_MAX / 1000)
-            return await self._ask(version, wait)
+            left = self.session.budget.left()
+            if left < MILLISECOND:
+                return m.Status.UPDATING
+            return await self._ask(version, min(left, m.WAIT_MAX / 1000))
 
     async def _resolve_again(self, version: Version, error: StatusError) -> None:
         self._resolves += 1

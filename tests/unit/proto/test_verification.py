@@ -281,7 +281,9 @@ def test_a_signer_under_a_ca_needs_its_certificate() -> None:
 def test_a_certificate_is_the_one_that_the_fingerprint_names() -> None:
     one, along, top = under_ca()
     other, _, _ = under_ca(ECDSA_P256)
-    for der in (other.der, b"", one.der[:-1], one.der + b"\0"):
+    again, _, _ = under_ca()  # all the same, but for its serial number
+    assert verdict(signed(BASE, again), ca_entry(top), certificates=fetched(again, along)) == "verified"
+    for der in (again.der, other.der, b"", one.der[:-1], one.der + b"\0"):
         found = {Fingerprint(1, one.digest): (der, *along)}
         assert verdict(signed(BASE, one), ca_entry(top), certificates=found) == "bad-certificate"
 

@@ -15,7 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from serving import HOST, Published, Served, fresh_keys, publish_tree, serving
+from nfsverity_proto import messages as m
+from nfsverity_proto.record import decode_record
+from nfsverity_proto.statement import tag_of
+from serving import HOST, Published, Served, fresh_keys, publish_tree, serving, session
 
 pytestmark = [
     pytest.mark.tool("rpcgen", "gcc", library="libtirpc"),
@@ -53,11 +56,21 @@ FILES: dict[int, dict[str, bytes]] = {
     U20: {f"u20/{size}": content(size) for size in (1, U20, U20 + 1, 3 * U20 + 5)},
     U23: {
         "u23/divided": content(U23 // 2 + 1),
-        "u23/holes": sparse(2 * U23 + 9, (U23 - 3, U23), (2 * U23, 2 * U23 + 9)),
+        "u23/holes": sparse(2 * U23 + 9, (U23 // 2 + 7, U23), (2 * U23, 2 * U23 + 9)),
     },
     U24: {"u24/divided": content(U24 + 3)},
 }
 ALL = [(name, data) for files in FILES.values() for name, data in files.items()]
+
+
+def write_sparse(path: Path, data: bytes) -> None:
+    """With holes where there are blocks of zeros, which a server sends as holes."""
+    with path.open("wb") as file:
+        for at in range(0, len(data), U12):
+            if any(data[at : at + U12]):
+                file.seek(at)
+                file.write(data[at : at + U12])
+        file.truncate(len(data))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +78,9 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
     root = tmp_path_factory.mktemp("tree")
     published = Published(root)
     for unit_size, files in FILES.items():
-        published.write(files)
+        published.write(dict.fromkeys(files, b""))
+        for name, data in files.items():
+            write_sparse(root / name, data)
         published.sign(*files, unit_size=unit_size, volume=VOLUME)
     return published
 
@@ -110,6 +125,20 @@ def test_a_file_is_read(served: Served, peer: Peer, presentation: str, path: str
     status, data, message = peer.read(served.port, path, presentation)
     assert (status, message) == (0, "")
     assert data == expected
+
+
+@pytest.mark.spec("fip-hole-4")
+@pytest.mark.parametrize("path", ["u12/sparse", "u12/zeros", "u23/holes"])
+async def test_the_server_sends_holes(served: Served, path: str) -> None:
+    """So the peer has to fill them in."""
+    with (served.root / path).open("rb") as file:
+        if os.lseek(file.fileno(), 0, os.SEEK_HOLE) != 0:
+            pytest.skip("this file system has no holes")
+    async with session(served) as caller:
+        fetched = await caller.call(m.FETCH, m.FetchArgs(b"", path.encode(), 0))
+        statement = decode_record(fetched.record).statement
+        read = await caller.call(m.READ, m.ReadArgs(fetched.object, tag_of(statement, 1), 0, 1, None))
+    assert read.holes == (m.Hole(0, 1),)
 
 
 @pytest.mark.parametrize("presentation", ["ahead", "reconstruct"])
@@ -257,18 +286,18 @@ def test_a_byte_that_was_changed_is_found(own: Published, peer: Peer, presentati
         assert data == b""  # fip-client-19
 
 
-@pytest.mark.spec("fim-proof-9")
+@pytest.mark.spec("fim-proof-9", "fip-client-20", "fip-client-24")
 @pytest.mark.parametrize("presentation", PRESENTATIONS)
 @pytest.mark.parametrize("change", [-1, 1])
-def test_another_size_is_never_delivered(own: Published, peer: Peer, presentation: str, change: int) -> None:
-    path = own.root / "small"
-    before = path.read_bytes()
-    os.truncate(path, len(before) + change)
-    os.utime(path, (0, 0))
+@pytest.mark.parametrize(("window", "verdict"), [(0.0, "stale"), (3600.0, "updating")])
+def test_another_size_is_what_the_server_says(
+    own: Published, peer: Peer, presentation: str, change: int, window: float, verdict: str
+) -> None:
+    """It knows that this is not the version; whether it expects another depends on how long ago that came about."""
+    os.truncate(own.root / "small", 9000 + change)
     with serving(own.root) as served:
-        status, data, verdict = peer.read(served.port, "small", presentation)
-    assert (status, data) == (1, b"")
-    assert verdict in ("updating", "stale", "mismatch")  # the first two are what the server said
+        served.service.trees.update_window = window
+        assert peer.read(served.port, "small", presentation) == (1, b"", verdict)
 
 
 @pytest.mark.spec("fim-ver-4")

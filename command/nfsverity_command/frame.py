@@ -70,7 +70,7 @@ class Command(click.Command):
         if self.fields:
             with formatter.section("With --json, one object with"):
                 formatter.write_dl(list(self.fields.items()))
-            with formatter.section("and where the command fails as a whole, one with command, status, and error:"):
+            with formatter.section("And where the command fails as a whole, one with command, status, and error"):
                 formatter.write_dl(list(ERROR_FIELDS.items()))
         super().format_epilog(ctx, formatter)
 

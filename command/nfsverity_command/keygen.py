@@ -29,7 +29,9 @@ from .parameters import KEY_ALGORITHMS
     },
 )
 @click.argument("name", type=click.Path())
-@click.option("--algorithm", type=click.Choice(KEY_ALGORITHMS), default="ed25519", show_default=True)
+@click.option(
+    "--algorithm", type=click.Choice(KEY_ALGORITHMS), default="ed25519", show_default=True, help="What it signs with."
+)
 @click.option(
     "--days",
     type=click.IntRange(1, 36500),

@@ -90,13 +90,6 @@ def identity_fields(verified: Verified) -> dict[str, Any]:
     }
 
 
-def identity_text(verified: Verified) -> str:
-    """The same on one line."""
-    file = verified.file
-    signers = " and ".join(f'"{signer.certificate.subject}"' for signer in verified.signers)
-    return f'volume {file.volume.hex()} "{shown(file.label)}", generation {file.when.generation}, signed by {signers}'
-
-
 def scheme_name(number: int) -> str:
     from nfsverity_proto.signature import SCHEME_NAMES
 
@@ -120,11 +113,6 @@ def seconds_text(seconds: int) -> str:
 def time_text(time: Time) -> str:
     whole = seconds_text(time.seconds)
     return f"{whole[:-1]}.{time.nseconds:09}Z" if time.nseconds and whole.endswith("Z") else whole
-
-
-def bytes_text(count: int) -> str:
-    """For people: 1,234,567 bytes."""
-    return "1 byte" if count == 1 else f"{count:,} bytes"
 
 
 def count_text(count: int, one: str, many: str | None = None) -> str:

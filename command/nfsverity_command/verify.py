@@ -14,7 +14,7 @@ from . import ending
 from .checked import FILE_FIELDS, Checked, Checks, Range
 from .failure import Exit, error_fields, status_of, tell
 from .frame import Command, presentation_option, timeout_option, trust_options
-from .output import count_text, name_fields, write_json
+from .output import count_text, name_fields, printable, write_json
 from .parameters import TARGET
 from .progress import Meter, meter
 
@@ -23,11 +23,6 @@ if TYPE_CHECKING:
     from nfsverity_proto.url import Url
 
     from .belief import Belief
-
-NO_SUM = {
-    "verified, failed": "numbers of files",
-    "bytes": "of the files that were verified, a decimal string",
-}
 
 
 @click.command(
@@ -42,7 +37,8 @@ NO_SUM = {
         "command, status": '"verify", and the exit status',
         "files": "one object for each file, good or bad, with:",
         **{", ".join(f"files.{name}" for name in names.split(", ")): text for names, text in FILE_FIELDS.items()},
-        **NO_SUM,
+        "verified, failed": "numbers of files",
+        "bytes": "of the files that were verified, a decimal string",
         "skipped": "links and special files on this machine: path (or path_base64) and reason",
         "errors": "why some of the targets could not be gone through (as below); else empty",
     },
@@ -95,7 +91,7 @@ def command(
             }
         )
     elif checks.files or not errors:
-        click.echo(checks.summary())
+        click.echo(printable(checks.summary()))
         if skipped:
             click.echo(f"{count_text(len(skipped), 'link or special file', 'links and special files')} not looked at")
     return status

@@ -7,7 +7,6 @@ from __future__ import annotations
 import pytest
 
 from nfsverity_command.output import (
-    bytes_text,
     count_text,
     file_fields,
     name_fields,
@@ -80,8 +79,7 @@ def test_nanoseconds_are_shown_where_there_are_some() -> None:
 
 
 def test_numbers_for_people() -> None:
-    assert bytes_text(1) == "1 byte"
-    assert bytes_text(1_234_567) == "1,234,567 bytes"
+    assert count_text(1_234_567, "byte") == "1,234,567 bytes"
     assert count_text(1, "file") == "1 file"
     assert count_text(0, "file") == "0 files"
     assert count_text(2, "entry", "entries") == "2 entries"

@@ -144,7 +144,7 @@ def test_every_structure_of_the_drafts_is_in_a_type_that_is_tested() -> None:
     assert reached == {kind.name for kind in TYPES.values() if isinstance(kind, x.Struct | x.Union)}
 
 
-modest = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+modest = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -14,7 +14,7 @@ from cryptography import x509
 
 from nfsverity_proto import verification
 from nfsverity_proto.errors import VerificationError
-from nfsverity_proto.record import Fingerprint, decode_record
+from nfsverity_proto.record import Fingerprint, decode_record, encode_record
 from nfsverity_proto.statement import Content, File, Statement
 from nfsverity_proto.trust import TrustEntry
 from nfsverity_proto.verification import (
@@ -104,6 +104,18 @@ def test_a_signature_beside_another_makes_another_record_of_the_same_version() -
     assert alone.data != both.data
     assert alone.tag == both.tag
     assert verify(signed(dataclasses.replace(BASE, generation=1), one), pin(one)).tag != alone.tag
+
+
+@pytest.mark.spec("fim-rest-1")
+def test_a_record_may_be_written_anew_with_fewer_or_more_attestations() -> None:
+    one, other = signer(), signer(ML_DSA)
+    both = decode_record(signed(BASE, one, other))
+    for kept, gone in ((one, other), (other, one)):
+        attestations = [a for a in both.attestations if kept.digest in a.body]
+        data = encode_record(both.statement, attestations)
+        assert data == signed(BASE, kept)
+        assert (verdict(data, pin(kept)), verdict(data, pin(gone))) == ("verified", "untrusted")
+    assert encode_record(both.statement, list(reversed(both.attestations))) == signed(BASE, one, other)
 
 
 # Several attestations (steps 6 to 9)
@@ -539,7 +551,7 @@ def test_a_record_of_kind_content_is_not_that_of_a_file() -> None:
     assert verdict(signed(dataclasses.replace(BASE, kind=records.CONTENT)), pin(signer())) == "wrong-kind"
 
 
-@pytest.mark.spec("fim-path-5")
+@pytest.mark.spec("fim-path-5", "fim-rest-2")
 @pytest.mark.parametrize("path", [BASE.path.upper(), BASE.path + b"/", b"/" + BASE.path, b"e\xcc\x81"])
 def test_paths_are_compared_byte_for_byte(path: bytes) -> None:
     assert verdict(signed(BASE), pin(signer()), path=path) == "wrong-path"

@@ -226,18 +226,28 @@ async def session(where: Url | Served, *trust: TrustEntry, **settings: Any) -> A
         yield opened
 
 
+@dataclass(frozen=True)
+class Made:
+    """A call that a client made."""
+
+    name: str
+    arguments: Any
+    at: float
+    """By the event loop's time."""
+
+
 @contextmanager
-def calls_counted() -> Iterator[list[str]]:
-    """The names of the procedures that are called meanwhile, by any connection of this process."""
-    names: list[str] = []
+def calls_made() -> Iterator[list[Made]]:
+    """The calls that are made meanwhile, on any connection of this process."""
+    made: list[Made] = []
     call_holding = Connection.call_holding
 
-    async def counting(self: Connection, procedure: m.Procedure[Any, Any], *arguments: Any) -> Any:
-        names.append(procedure.name)
-        return await call_holding(self, procedure, *arguments)
+    async def noting(self: Connection, procedure: m.Procedure[Any, Any], arguments: Any) -> Any:
+        made.append(Made(procedure.name, arguments, asyncio.get_running_loop().time()))
+        return await call_holding(self, procedure, arguments)
 
-    Connection.call_holding = counting  # type: ignore[method-assign]
+    Connection.call_holding = noting  # type: ignore[method-assign]
     try:
-        yield names
+        yield made
     finally:
         Connection.call_holding = call_holding  # type: ignore[method-assign]

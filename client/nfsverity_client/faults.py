@@ -11,7 +11,7 @@ from nfsverity_proto.errors import Mismatch, PeerError, StatusError
 from nfsverity_proto.proof import fold, proof_length
 
 from .presentation import Caller, prove, tree_level
-from .version import UnitsFailed, Version
+from .version import FailedUnits, UnitsFailed, Version
 
 
 class LocatedMismatch(Mismatch):
@@ -27,23 +27,25 @@ class LocatedMismatch(Mismatch):
 
 async def locate(caller: Caller, version: Version, failed: UnitsFailed) -> Mismatch:
     """The verdict for units that failed: with the bad ones where they can be told, else about the file alone."""
-    leaves = await _signed_leaves(caller, version, failed)
+    faults = [fault for part in failed.parts for fault in await _faults_of(caller, version, part)]
+    faults.sort(key=lambda fault: fault.offset is None)
+    return faults[0] if faults[0].offset is None else LocatedMismatch(faults)
+
+
+async def _faults_of(caller: Caller, version: Version, part: FailedUnits) -> list[Mismatch]:
+    leaves = await _signed_leaves(caller, version, part)
+    expected, found = part.anchor.value.hex(), part.found.hex()
     if leaves is None:
-        return Mismatch(
-            "some of the content is not what was signed; the server has no hashes that tell which",
-            expected=failed.expected,
-            found=failed.found,
-        )
+        message = "some of the content is not what was signed; the server has no hashes that tell which"
+        return [Mismatch(message, expected=expected, found=found)]
     faults = [
-        _fault(version, unit, expected, found)
-        for unit, (expected, found) in enumerate(zip(leaves, failed.leaves, strict=True), failed.first)
-        if not hmac.compare_digest(expected, found)
+        _fault(version, unit, signed, received)
+        for unit, (signed, received) in enumerate(zip(leaves, part.leaves, strict=True), part.anchor.first)
+        if not hmac.compare_digest(signed, received)
     ]
     if not faults:
-        return Mismatch(
-            "the proof that the server gave is not that of the content", expected=failed.expected, found=failed.found
-        )
-    return LocatedMismatch(faults)
+        return [Mismatch("the proof that the server gave is not that of the content", expected=expected, found=found)]
+    return faults
 
 
 def _fault(version: Version, unit: int, expected: bytes, found: bytes) -> Mismatch:
@@ -57,18 +59,16 @@ def _fault(version: Version, unit: int, expected: bytes, found: bytes) -> Mismat
     )
 
 
-async def _signed_leaves(caller: Caller, version: Version, failed: UnitsFailed) -> list[bytes] | None:
+async def _signed_leaves(caller: Caller, version: Version, part: FailedUnits) -> list[bytes] | None:
     """The leaf hashes of the units that failed, folded to a verified node; None where the server has none."""
-    if failed.end - failed.first == 1 and failed.anchor.level == 0:
-        return [failed.anchor.value]
+    anchor = part.anchor
+    if anchor.level == 0:
+        return [anchor.value]
     try:
-        leaves = await tree_level(caller, version, 0, failed.first, failed.end - failed.first)
-        anchor = failed.anchor
+        leaves = await tree_level(caller, version, 0, anchor.first, anchor.end - anchor.first)
         due = proof_length(version.shape.units, anchor.first, anchor.end, anchor.level)
         proof = await prove(caller, version, anchor, due)
     except (StatusError, PeerError):
         return None
     folded = fold(version.hash, version.shape.units, anchor.first, leaves, anchor.level, proof)
-    if not hmac.compare_digest(folded.top, anchor.value):
-        return None
-    return leaves
+    return leaves if hmac.compare_digest(folded.top, anchor.value) else None

@@ -21,7 +21,7 @@ from nfsverity_proto.tree import AHEAD_NODES, Shape, root
 from .connection import Held, Traffic
 from .nodes import Anchor
 from .pipeline import both, in_order
-from .version import Span, UnitsFailed, Version, span_leaves, verify_span
+from .version import FailedUnits, Span, UnitsFailed, Version, span_leaves, verify_span
 
 Ok = TypeVar("Ok")
 SPAN = 2**20
@@ -246,5 +246,5 @@ async def _reconstruct(caller: Caller, version: Version) -> list[bytes]:
         span.release()
     expected, found = version.verified.content.tree.root, root(version.hash, leaves)
     if not hmac.compare_digest(expected, found):
-        raise UnitsFailed(version, Anchor(0, shape.units, shape.height, expected), leaves, found)
+        raise UnitsFailed(version, [FailedUnits(Anchor(0, shape.units, shape.height, expected), leaves, found)])
     return leaves

@@ -72,7 +72,7 @@ class Reader:
     def __init__(self, session: Session, path: bytes, presentation: Presentation | None) -> None:
         self.session = session
         self.path = path
-        self.presentation = presentation or session.settings.presentation
+        self.presentation = Presentation(presentation or session.settings.presentation)
         self.version: Version
         self._pinned = False
         self._first: Span | None = None
@@ -379,10 +379,11 @@ class Reader:
     async def _poll(self, version: Version, left: float) -> bytes | m.Status:
         """Step V4, within the budget."""
         with self.session.budget.spending():
-            await asyncio.sleep(min(self.session.pause_before_poll(self.path), left))
-            left = self.session.budget.left()
-            if left < MILLISECOND:
-                return m.Status.UPDATING
+            while pause := self.session.pause_before_poll(self.path):
+                await asyncio.sleep(min(pause, left))
+                left = self.session.budget.left()
+                if left < MILLISECOND:
+                    return m.Status.UPDATING
             return await self._ask(version, min(left, m.WAIT_MAX / 1000))
 
     async def _resolve_again(self, version: Version, error: StatusError) -> None:

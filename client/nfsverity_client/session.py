@@ -102,7 +102,7 @@ class Session:
         self._bound: bytes | None = None
         self._certificates: dict[Fingerprint, Sequence[bytes]] = {}
         self._polled: dict[bytes, float] = {}
-        """When the last poll for a path was or will be sent, by the event loop's time."""
+        """When the last poll for a path was sent, by the event loop's time."""
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connection: Connection | None = None
@@ -181,12 +181,13 @@ class Session:
         return connection
 
     def pause_before_poll(self, path: bytes) -> float:
-        """Seconds to let pass before a poll for a file is sent; it is then taken for sent (fip-poll-8)."""
+        """Seconds to let pass before a poll for a file may be sent; where it is none, it is taken for sent now."""
         now = asyncio.get_running_loop().time()
-        at = max(now, self._polled.get(path, 0.0) + POLL_PAUSE)
         self._polled = {other: sent for other, sent in self._polled.items() if sent + POLL_PAUSE > now}
-        self._polled[path] = at
-        return at - now
+        if path in self._polled:
+            return self._polled[path] + POLL_PAUSE - now
+        self._polled[path] = now
+        return 0.0
 
     # records
 

@@ -84,22 +84,31 @@ class Span:
         self.holders = []
 
 
-class UnitsFailed(Mismatch):
-    """Units [first, end) do not fold to the node above them. Which of them, or whether the proof, is bad is open."""
+@dataclass(frozen=True, slots=True)
+class FailedUnits:
+    """Units under an anchor that do not fold to it. Which of them, or whether the proof, is bad is open."""
 
-    def __init__(self, version: Version, anchor: Anchor, leaves: Sequence[bytes], found: bytes) -> None:
-        start, stop = version.shape.unit_span(anchor.first, anchor.end)
+    anchor: Anchor
+    leaves: Sequence[bytes]
+    """As the units hash that were received."""
+    found: bytes
+    """What they fold to."""
+
+
+class UnitsFailed(Mismatch):
+    """Units do not fold to the verified nodes above them."""
+
+    def __init__(self, version: Version, parts: Sequence[FailedUnits]) -> None:
+        first = parts[0]
+        start, stop = version.shape.unit_span(first.anchor.first, first.anchor.end)
         super().__init__(
             f"bytes {start} to {stop - 1} are not what was signed",
             offset=start,
             length=stop - start,
-            expected=anchor.value.hex(),
-            found=found.hex(),
+            expected=first.anchor.value.hex(),
+            found=first.found.hex(),
         )
-        self.first, self.end = anchor.first, anchor.end
-        self.anchor = anchor
-        self.leaves = leaves
-        """As the units hash that were received."""
+        self.parts = parts
 
 
 def span_leaves(version: Version, span: Span) -> list[bytes]:
@@ -126,9 +135,13 @@ def verify_span(
 
     Raises `UnitsFailed`; `ValueError` where a proof has not the length that is due.
     """
+    failed: list[FailedUnits] = []
     for anchor, proof in zip(anchors, proofs, strict=True):
         part = leaves[anchor.first - span.first : anchor.end - span.first]
         folded = fold(version.hash, version.shape.units, anchor.first, part, anchor.level, proof)
-        if not hmac.compare_digest(folded.top, anchor.value):
-            raise UnitsFailed(version, anchor, part, folded.top)
-        version.nodes.add(folded.runs)
+        if hmac.compare_digest(folded.top, anchor.value):
+            version.nodes.add(folded.runs)
+        else:
+            failed.append(FailedUnits(anchor, part, folded.top))
+    if failed:
+        raise UnitsFailed(version, failed)

@@ -38,7 +38,7 @@ from nfsverity_proto.messages import Status
 from nfsverity_proto.trust import TrustEntry
 from nfsverity_publisher.keys import SigningKey
 from oracle import signers
-from serving import Authority, Keys, Published, Served, authority, calls_counted, keys, publish_tree, serving, session
+from serving import Authority, Keys, Published, Served, authority, calls_made, keys, publish_tree, serving, session
 
 DAY = 86_400
 NOW = int(time.time())
@@ -149,10 +149,10 @@ async def test_a_record_that_has_expired(tmp_path: Path) -> None:
 async def test_a_chain_from_the_server(issued: tuple[Published, TrustEntry], issued_served: Served) -> None:
     _, entry = issued
     async with session(issued_served, entry) as opened:
-        with calls_counted() as calls:
+        with calls_made() as calls:
             reader = await open_file(opened, b"one")
             await open_file(opened, b"d/two")
-        assert calls == ["FETCH", "CERTIFICATE", "FETCH"], "it is asked for once"
+        assert [call.name for call in calls] == ["FETCH", "CERTIFICATE", "FETCH"], "it is asked for once"
         assert reader.verified.signers[0].entry == entry
 
 
@@ -343,11 +343,11 @@ async def test_names_are_bytes(tmp_path: Path) -> None:
 
 
 async def test_a_directory_of_more_entries_than_a_reply_has(tmp_path: Path) -> None:
-    published = publish_tree(tmp_path / "tree", {f"many/{i:04}": b"" for i in range(2100)})
+    published = publish_tree(tmp_path / "tree", {f"many/{i:04}": b"" for i in range(1100)})
     with serving(published.root) as served:
         async with session(served) as opened:
             names = [entry.name async for entry in opened.list(b"many")]
-            assert names == [b"%04d" % i for i in range(2100)]
+            assert names == [b"%04d" % i for i in range(1100)]
             assert [path async for path, _ in opened.walk(b"")] == [b"many/" + name for name in names]
 
 

@@ -183,9 +183,10 @@ def test_a_target_that_is_not_there(nfsverity: Any, signed: Path) -> None:
     assert str(signed / "none") in nfsverity("show", signed / "none", status=4).err
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_a_file_that_cannot_be_read_is_not_taken_for_a_bad_one(nfsverity: Any, signed: Path) -> None:
     (signed / "a.txt").chmod(0)
+    if os.access(signed / "a.txt", os.R_OK):
+        pytest.skip("this user reads everything")
     file = verify(nfsverity, signed, status=4)["a.txt"]
     assert (file["verdict"], file["error"]["kind"]) == (None, "local")
 

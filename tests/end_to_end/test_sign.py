@@ -186,11 +186,12 @@ def test_names_that_are_not_utf_8(nfsverity: Any, alice: Any, tree: Path) -> Non
     assert "\\xff\\xfe (symbolic link)" in nfsverity("sign", *alice.options, tree).text
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_a_file_that_cannot_be_read_is_reported_and_the_others_are_signed(
     nfsverity: Any, alice: Any, tree: Path
 ) -> None:
     (tree / "a.txt").chmod(0)
+    if os.access(tree / "a.txt", os.R_OK):
+        pytest.skip("this user reads everything")
     report = one(nfsverity.json("sign", *alice.options, tree, status=4))
     assert report["signed"] == FILES - 1
     assert report["failed"] == [{"path": "a.txt", "reason": "Permission denied"}]

@@ -13,7 +13,7 @@ from nfsverity_proto.hashes import hash_by_name
 from nfsverity_proto.verification import Verified
 
 from ._local import LocalTree, locate
-from ._tree import Trust, trust_entries
+from ._tree import Trust, announce, trust_entries
 
 if TYPE_CHECKING:
     from nfsverity_publisher.publication import Report
@@ -25,12 +25,13 @@ def sign(
     key: str | os.PathLike[str],
     certificate: str | os.PathLike[str],
     unit_size: int | None = None,
-    hash: str = "sha256",
+    hash: str | None = None,
 ) -> Report:
     """Sign a file or a tree of files, and publish the records in `.nfsverity` at the root of the tree.
 
-    `unit_size`: bytes, a power of two from 4,096 to 16,777,216; by default 65,536, or what the file has already.
-    Raises `PublicationError`, `StoreError`, `OSError`, `ValueError`. What could not be signed is in the report.
+    `unit_size`: bytes, a power of two from 4,096 to 16,777,216; `hash`: sha256, sha384, sha512, sha3-256 or blake3.
+    By default they are what a file has already, or else 65,536 and sha256. What could not be signed is in the report.
+    Raises `PublicationError`, `StoreError`, `OSError`, `ValueError`.
     """
     from nfsverity_publisher.keys import load_signing_key
     from nfsverity_publisher.publication import Options, plan, publish
@@ -39,7 +40,8 @@ def sign(
         raise ValueError(f"a unit of {unit_size} bytes")
     signing = load_signing_key(Path(key), Path(certificate))
     options = Options(
-        unit_log2=None if unit_size is None else unit_size.bit_length() - 1, hash=hash_by_name(hash).number
+        unit_log2=None if unit_size is None else unit_size.bit_length() - 1,
+        hash=None if hash is None else hash_by_name(hash).number,
     )
     ((root, below),) = plan([Path(path)]).items()
     return publish(root, below, [signing], options, private=[Path(key)])
@@ -53,7 +55,7 @@ def verify(path: str | os.PathLike[str], *, trust: Trust | None = None, volume: 
     """
     root, below = locate(Path(path))
     volumes = None if volume is None else frozenset((volume,))
-    tree = LocalTree(root, trust_entries(trust), volumes, Bindings())
+    tree = LocalTree(root, trust_entries(trust), volumes, Bindings(), announce)
     try:
         result = tree.verify_file(below)
     finally:

@@ -34,14 +34,15 @@ Name = str | bytes
 def trust_entries(trust: Trust | None) -> tuple[TrustEntry, ...]:
     """Entries as they are, and certificate files as pins; the user's trust store where nothing is given.
 
-    Raises `BadCertificate`, `OSError`.
+    Raises `TrustStoreError`, `OSError`.
     """
     if trust is None:
         return tuple(TrustStore().entries())
     return tuple(item if isinstance(item, TrustEntry) else TrustEntry(certificate_file(Path(item))) for item in trust)
 
 
-def _announce(server: str, volume: bytes) -> None:
+def announce(server: str, volume: bytes) -> None:
+    """What is done where the caller does not say what to do at first use (fim-ver-2)."""
     log.warning("%s is from now on volume %s for you", server, volume.hex())
 
 
@@ -164,7 +165,7 @@ class TreeOptions(TypedDict, total=False):
 def open_tree_async(url: str, **options: Unpack[TreeOptions]) -> AsyncTree:
     """A tree served at `nfsv://HOST:PORT/`, or a directory in it. Nothing is sent before something is asked for.
 
-    Raises `ValueError` for a bad URL or option, `BadCertificate`, `TrustStoreError`, `OSError`.
+    Raises `ValueError` for a bad URL or option, `TrustStoreError`, `OSError`.
     """
     where = parse_url(url)
     volume = options.get("volume")
@@ -178,7 +179,7 @@ def open_tree_async(url: str, **options: Unpack[TreeOptions]) -> AsyncTree:
         timeout=options.get("timeout", 30.0),
     )
     bindings = options.get("bindings") or Bindings()
-    return AsyncTree(Session(where, settings, bindings, options.get("on_binding", _announce)), where.path)
+    return AsyncTree(Session(where, settings, bindings, options.get("on_binding", announce)), where.path)
 
 
 def open_tree(url: str, **options: Unpack[TreeOptions]) -> Tree:

@@ -113,16 +113,20 @@ class LocalTree:
     _certificates: list[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._open()
         if self.volumes is None:
             self.volumes = expected_volumes(self.trust, self.url)
         if self.volumes is None and self.bindings is not None:
             bound = self.bindings.get(self.url)
             self.volumes = None if bound is None else frozenset({bound})
+        self._open()
 
     def _open(self) -> None:
         self.head, self.index = open_index(self.root)
-        self._certificates = self.index.certificates()
+        try:
+            self._certificates = self.index.certificates()
+        except BaseException:
+            self.index.close()
+            raise
 
     def close(self) -> None:
         self.index.close()

@@ -90,10 +90,10 @@ def command(
 
 
 def _local(path: Path, believed: Belief) -> RecordReport:
-    import os
+    import contextlib
     import time
 
-    from nfsverity._local import LocalTree, file_url, locate
+    from nfsverity._local import LocalTree, locate
     from nfsverity_proto.errors import Unsigned
     from nfsverity_proto.verification import Expected
 
@@ -102,10 +102,9 @@ def _local(path: Path, believed: Belief) -> RecordReport:
     root, below = locate(path)
     if not below or path.is_dir():
         raise IsADirectoryError(21, "it is a directory, and only files have records", str(path))
-    tree = LocalTree(root, believed.trust, believed.volumes)
-    entry = tree.index.by_path(below)
-    url = tree.url_of(below)
-    if entry is None or entry.record is None:
-        raise Unsigned("there is no record for it in the published tree", where=url)
-    expected = Expected(below, believed.expected(url, file_url(os.fsencode(root))), url)
-    return judge(entry.record, expected, believed.trust, tree.certificates(entry.record), int(time.time()))
+    with contextlib.closing(LocalTree(root, believed.trust, believed.volumes)) as tree:
+        entry, url = tree.index.by_path(below), tree.url_of(below)
+        if entry is None or entry.record is None:
+            raise Unsigned("there is no record for it in the published tree", where=url)
+        expected = Expected(below, believed.expected(url, tree.url), url)
+        return judge(entry.record, expected, believed.trust, tree.certificates(entry.record), int(time.time()))

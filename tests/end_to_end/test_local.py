@@ -132,7 +132,7 @@ def test_where_the_kept_tree_is_damaged_only_the_file_is_named(nfsverity: Any, s
     ("change", "verdict"),
     [
         ("record = substr(record, 1, length(record) - 4)", "malformed"),
-        ("record = CAST(substr(record, 1, length(record) - 1) || x'00' AS BLOB)", "bad-signature"),
+        ("record = CAST(substr(record, 1, length(record) - 1) || x'ff' AS BLOB)", "bad-signature"),
         ("record = (SELECT record FROM entry WHERE name = CAST('empty' AS BLOB))", "wrong-path"),
     ],
 )

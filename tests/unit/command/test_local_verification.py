@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +40,18 @@ def sign(path: Path, key: SigningKey, **options: Any) -> None:
         assert report.failed == []
 
 
-def opened(root: Path, key: SigningKey, **more: Any) -> LocalTree:
-    return LocalTree(root, [TrustEntry(key.certificate.der)], **more)
+Open = Callable[..., LocalTree]
+
+
+@pytest.fixture
+def opened(key: SigningKey) -> Iterator[Open]:
+    """Opens trees, as one who believes their signer."""
+    with contextlib.ExitStack() as stack:
+
+        def open_tree(root: Path, **more: Any) -> LocalTree:
+            return stack.enter_context(contextlib.closing(LocalTree(root, [TrustEntry(key.certificate.der)], **more)))
+
+        yield open_tree
 
 
 def oracle(signed: bytes, present: bytes) -> list[tuple[int, int]]:
@@ -70,7 +82,12 @@ SIZES = st.one_of(
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(size=SIZES, changes=st.lists(st.integers(0, 20 * UNIT), max_size=4), new_size=st.none() | SIZES)
 def test_bad_ranges_are_those_of_the_oracle(
-    key: SigningKey, tmp_path_factory: pytest.TempPathFactory, size: int, changes: list[int], new_size: int | None
+    key: SigningKey,
+    opened: Open,
+    tmp_path_factory: pytest.TempPathFactory,
+    size: int,
+    changes: list[int],
+    new_size: int | None,
 ) -> None:
     root = tmp_path_factory.mktemp("t")
     content = hashlib.shake_128(size.to_bytes(4, "big")).digest(size)
@@ -83,7 +100,7 @@ def test_bad_ranges_are_those_of_the_oracle(
         if offset < len(changed):
             changed[offset] ^= 1
     (root / "f").write_bytes(changed)
-    (result,) = opened(root, key).verify()
+    (result,) = opened(root).verify()
     expected = oracle(content, bytes(changed))
     assert [(bad.offset, bad.offset + bad.length) for bad in result.bad] == expected
     assert (result.error is None) == (changed == content)
@@ -94,7 +111,7 @@ def test_bad_ranges_are_those_of_the_oracle(
             assert bad.found == hashlib.sha256(b"\0" + changed[bad.offset : bad.offset + len(first)]).digest()
 
 
-def test_a_file_of_many_runs(key: SigningKey, tmp_path: Path) -> None:
+def test_a_file_of_many_runs(key: SigningKey, opened: Open, tmp_path: Path) -> None:
     """Its kept tree is a file of its own; runs that are whole are not looked at in detail."""
     content = hashlib.shake_128(b"runs").digest(3 * 1024 * UNIT + 5)
     (tmp_path / "f").write_bytes(content)
@@ -104,24 +121,24 @@ def test_a_file_of_many_runs(key: SigningKey, tmp_path: Path) -> None:
             byte = content[offset] ^ 1
             file.seek(offset)
             file.write(bytes([byte]))
-    (result,) = opened(tmp_path, key).verify()
+    (result,) = opened(tmp_path).verify()
     places = [(bad.offset, bad.length) for bad in result.bad]
     assert places == [(7 * UNIT, UNIT), (1023 * UNIT, 2 * UNIT), (3 * 1024 * UNIT, 5)]
     (kept,) = (tmp_path / DIRECTORY / "trees").iterdir()
     with kept.open("r+b") as file:  # one leaf of the first run: that run is then known as a whole only
         file.write(b"\0\1\2\3")
-    (result,) = opened(tmp_path, key).verify()
+    (result,) = opened(tmp_path).verify()
     assert (result.bad[0].offset, result.bad[0].length) == (0, 1025 * UNIT)
     kept.unlink()
-    (result,) = opened(tmp_path, key).verify()
+    (result,) = opened(tmp_path).verify()
     assert isinstance(result.error, Mismatch)
     assert result.bad == ()
 
 
-def test_what_was_published_meanwhile_is_judged_anew(key: SigningKey, tmp_path: Path) -> None:
+def test_what_was_published_meanwhile_is_judged_anew(key: SigningKey, opened: Open, tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"old")
     sign(tmp_path, key)
-    tree = opened(tmp_path, key)
+    tree = opened(tmp_path)
     generation = tree.head.generation
     (tmp_path / "f").write_bytes(b"newer")
     (tmp_path / "g").write_bytes(b"new")
@@ -133,13 +150,13 @@ def test_what_was_published_meanwhile_is_judged_anew(key: SigningKey, tmp_path: 
     assert verified.file.when.generation == tree.head.generation > generation
 
 
-def test_the_first_of_two_processes_binds(key: SigningKey, tmp_path: Path) -> None:
+def test_the_first_of_two_processes_binds(key: SigningKey, opened: Open, tmp_path: Path) -> None:
     root = tmp_path / "t"
     root.mkdir()
     (root / "f").write_bytes(b"x")
     sign(root, key)
     bindings, announced = Bindings(tmp_path), list[tuple[str, bytes]]()
-    tree = opened(root, key, bindings=bindings, announce=lambda *made: announced.append(made))
+    tree = opened(root, bindings=bindings, announce=lambda *made: announced.append(made))
     bindings.bind(tree.url, bytes(16))  # by another process, after this one looked
     (result,) = tree.verify()
     assert isinstance(result.error, WrongVolume)
@@ -147,19 +164,19 @@ def test_the_first_of_two_processes_binds(key: SigningKey, tmp_path: Path) -> No
     assert bindings.get(tree.url) == bytes(16)
 
 
-def test_a_binding_is_announced_once(key: SigningKey, tmp_path: Path) -> None:
+def test_a_binding_is_announced_once(key: SigningKey, opened: Open, tmp_path: Path) -> None:
     root = tmp_path / "t"
     root.mkdir()
     for name in "fgh":
         (root / name).write_bytes(b"x")
     sign(root, key)
     announced = list[tuple[str, bytes]]()
-    tree = opened(root, key, bindings=Bindings(tmp_path), announce=lambda *made: announced.append(made))
+    tree = opened(root, bindings=Bindings(tmp_path), announce=lambda *made: announced.append(made))
     assert all(result.error is None for result in tree.verify())
     assert announced == [(file_url(os.fsencode(root)), tree.head.volume)]
 
 
-def test_files_are_told_apart_from_what_replaced_them(key: SigningKey, tmp_path: Path) -> None:
+def test_files_are_told_apart_from_what_replaced_them(key: SigningKey, opened: Open, tmp_path: Path) -> None:
     for name in ("a", "b", "c/d", "e/f"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
@@ -174,7 +191,7 @@ def test_files_are_told_apart_from_what_replaced_them(key: SigningKey, tmp_path:
     (tmp_path / "c").write_bytes(b"x")
     (tmp_path / "e").rename(tmp_path / "elsewhere")
     (tmp_path / "e").symlink_to("elsewhere")
-    tree = opened(tmp_path, key)
+    tree = opened(tmp_path)
     found = {result.path: (type(result.error), getattr(result.error, "found", None)) for result in tree.verify()}
     assert found == {
         b"a": (Mismatch, "something else"),
@@ -188,7 +205,7 @@ def test_files_are_told_apart_from_what_replaced_them(key: SigningKey, tmp_path:
     assert tree.skipped == [(b"e", "symbolic link")]
 
 
-def test_what_is_too_deep_for_a_record_is_unsigned(key: SigningKey, tmp_path: Path) -> None:
+def test_what_is_too_deep_for_a_record_is_unsigned(key: SigningKey, opened: Open, tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"x")
     sign(tmp_path, key)
     at = os.open(tmp_path, os.O_RDONLY)
@@ -199,18 +216,18 @@ def test_what_is_too_deep_for_a_record_is_unsigned(key: SigningKey, tmp_path: Pa
         at = below
     os.close(os.open(b"f", os.O_CREAT | os.O_WRONLY, dir_fd=at))
     os.close(at)
-    results = {result.path.count(b"/"): result.error for result in opened(tmp_path, key).verify()}
+    results = {result.path.count(b"/"): result.error for result in opened(tmp_path).verify()}
     assert set(results) == {0, 300}
     assert isinstance(results[300], Unsigned)
 
 
-def test_progress_and_size_agree(key: SigningKey, tmp_path: Path) -> None:
+def test_progress_and_size_agree(key: SigningKey, opened: Open, tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     for name, size in (("a", 0), ("b", 3 * UNIT + 1), ("d/c", 5)):
         (tmp_path / name).write_bytes(bytes(size) if size == 5 else os.urandom(size))
     sign(tmp_path, key)
     done: list[tuple[bytes, int]] = []
-    tree = opened(tmp_path, key, progress=lambda *step: done.append(step))
+    tree = opened(tmp_path, progress=lambda *step: done.append(step))
     assert all(result.error is None for result in tree.verify())
     assert sum(count for _, count in done) == tree.size() == 3 * UNIT + 6
     assert (tree.size(b"d"), tree.size(b"b"), tree.size(b"none")) == (5, 3 * UNIT + 1, 0)

@@ -154,7 +154,8 @@ def ecdsa_sign(curve: Curve, secret: int, message: bytes) -> tuple[int, int]:
 
 def nonces(curve: Curve, secret: int, z: int) -> Iterator[int]:
     def mac(key: bytes, data: bytes) -> bytes:
-        return hmac.new(key, data, curve.hash).digest()
+        made: Any = hmac.new(key, data, curve.hash)  # type: ignore[arg-type]
+        return bytes(made.digest())
 
     seed = secret.to_bytes(curve.size, "big") + z.to_bytes(curve.size, "big")
     v, key = b"\1" * curve.size, b"\0" * curve.size

@@ -114,10 +114,11 @@ def _hashes() -> Iterator[Vector]:
     for number in HASHES:
         case = example_case(statement=statement(hash=number, root=root_of(number)).encode())
         needs = [] if number == 1 else [f"needs-hash-{NAMES[number]}"]
+        known = "fim-hash-1" if number == 1 else "fim-hash-2"
         base = case.vector(
             f"hash-{NAMES[number]}",
             f"statement and tree under {NAMES[number]}",
-            ("fim-hash-1" if number == 1 else "fim-hash-2", "fim-hash-4", "fim-tag-1"),
+            (known, "fim-hash-3", "fim-hash-4", "fim-tag-1"),
             needs,
         )
         base.output = {"tag": {"hash": number, "digest": HASHES[number](case.statement)}, "signers": ["example"]}
@@ -131,7 +132,7 @@ def _hashes() -> Iterator[Vector]:
             "mismatch",
             13,
             replace(case, content=bytes(changed)),
-            ("fim-proof-7",),
+            ("fim-proof-7", known),
             needs,
         )
         refusing = ACCEPTED | {"hashes": [n for n in ACCEPTED["hashes"] if n != number]}
@@ -142,7 +143,7 @@ def _hashes() -> Iterator[Vector]:
             "refused-algorithm",
             5,
             replace(case, accepted=refusing),
-            ("fim-policy-6", "fim-ver-4"),
+            ("fim-policy-6", "fim-ver-4", known),
             needs,
         )
 
@@ -201,6 +202,14 @@ def _hashes() -> Iterator[Vector]:
             ("fim-hash-3",),
             ["re-signed"],
         )
+
+    for number in (7, 10, 65536):  # tree type 2 is defined for SHA-256 and SHA-512 alone
+        base = example_case().vector(f"tree-2-for-{NAMES[number]}", "the base of tree type 2", ("fim-ver-4",))
+        yield base
+        data = statement(hash=number, tree_type=2, root=bytes(len(HASHES[number](b"")))).encode()
+        about = f"tree type 2 under {NAMES[number]}, and signed so"
+        flags = ["re-signed", f"needs-hash-{NAMES[number]}"]
+        yield fault(base, "tree", about, "unsupported", 5, replace(case, statement=data), ("fim-fsv-2",), flags)
 
 
 def _units() -> Iterator[Vector]:

@@ -54,7 +54,7 @@ def _usage() -> Iterator[Vector]:
     ):
         signer = self_signed(f"usage-{slug}", key, **more)
         yield signed_by(signer).vector(f"usage-{slug}", f"a pinned certificate: {slug}", (clause,))
-    for slug, about, more, clause in (
+    unusable: list[tuple[str, str, dict[str, Any], str]] = [
         ("none", "no keyUsage", {"usage": None}, "fim-cert-5"),
         ("encipherment", "keyEncipherment only", {"usage": certificates.KEY_ENCIPHERMENT}, "fim-cert-5"),
         ("cert-sign", "keyCertSign only", {"usage": certificates.CERT_SIGN}, "fim-cert-5"),
@@ -68,7 +68,8 @@ def _usage() -> Iterator[Vector]:
         ("client", "for clients of TLS", {"purposes": (client, code)}, "fim-cert-6"),
         ("any", "for any purpose", {"purposes": (anything,)}, "fim-cert-8"),
         ("any-and-code", "for any purpose and for code", {"purposes": (anything, code)}, "fim-cert-8"),
-    ):
+    ]
+    for slug, about, more, clause in unusable:
         signer = self_signed(f"usage-{slug}", key, **more)
         yield fault(
             base, slug, f"a certificate: {about}", "wrong-usage", 8, signed_by(signer), (clause,), ["re-signed"]
@@ -158,7 +159,11 @@ def _authorities() -> Iterator[Vector]:
         )
     leaf = issued("ca-leaf", keys.ed25519("ca-leaf"), ca)
     case = below(leaf, ca)
-    base = case.vector("ca-base", "a signer below a CA", (*path, "fim-cert-1", "fim-trust-1"))
+    base = case.vector(
+        "ca-base",
+        "a signer below a CA",
+        (*path, "fim-cert-1", "fim-cert-2", "fim-trust-1", "fip-cert-1", "fip-cert-5", "fip-cert-6", "fip-cert-7"),
+    )
     yield base
     subject = case.trust[0]["subject"]
 
@@ -193,7 +198,7 @@ def _authorities() -> Iterator[Vector]:
         "another certificate is given for the fingerprint",
         "bad-certificate",
         replace(case, certificates=(wrong,)),
-        ("fim-cert-1",),
+        ("fim-cert-1", "fip-cert-1", "fip-cert-5"),
     )
     altered = bytearray(leaf.der)
     altered[-1] ^= 1
@@ -204,7 +209,7 @@ def _authorities() -> Iterator[Vector]:
         "the certificate given has a bit altered",
         "bad-certificate",
         replace(case, certificates=(wrong,)),
-        ("fim-cert-1",),
+        ("fim-cert-1", "fip-cert-1", "fip-cert-5"),
     )
     not_first = {"hash": 1, "digest": leaf.digest, "given": [ca.name, leaf.name]}
     yield bad(
@@ -212,17 +217,23 @@ def _authorities() -> Iterator[Vector]:
         "the certificate is given as the second",
         "bad-certificate",
         replace(case, certificates=(not_first,)),
-        ("fim-cert-1",),
+        ("fim-cert-1", "fip-cert-1", "fip-cert-5"),
     )
     yield bad(
         "no-ca",
         "no entry for the CA: to be given a certificate is not to trust it",
         "untrusted",
         replace(case, trust=()),
-        ("fim-cert-2",),
+        ("fim-cert-2", "fip-cert-7"),
     )
     pinned_ca = replace(case, trust=(entry(ca.name),))
-    yield bad("pinned-ca", "the CA is pinned as a signer, which it is not", "untrusted", pinned_ca, ("fim-cert-2",))
+    yield bad(
+        "pinned-ca",
+        "the CA is pinned as a signer, which it is not",
+        "untrusted",
+        pinned_ca,
+        ("fim-cert-2", "fip-cert-7"),
+    )
     given_root = replace(
         case,
         trust=(entry(authority("ca-p384", keys.ECDSA_P384).name, ca=True, subject=subject, volumes=[sample.VOLUME]),),
@@ -233,7 +244,7 @@ def _authorities() -> Iterator[Vector]:
         "the CA is given along, and not trusted",
         "bad-certificate",
         given_root,
-        ("fim-cert-2", "fim-cert-10"),
+        ("fim-cert-2", "fim-cert-10", "fip-cert-6"),
     )
 
     for slug, about, asked in (
@@ -400,7 +411,7 @@ OWN_NAMES = {f"ca-leaf-{keys.NAMES[scheme]}" for scheme in SCHEMES} | {"ca-leaf-
 
 
 def _chains(ca: Signer, key: keys.Key) -> Iterator[Vector]:
-    path = ("fim-cert-10", "fim-cert-11")
+    path = ("fim-cert-10", "fim-cert-11", "fip-cert-6")
     first = intermediate("sub", ca)
     leaf = issued("sub-leaf", key, first)
     case = below(leaf, ca)
@@ -473,21 +484,10 @@ def _chains(ca: Signer, key: keys.Key) -> Iterator[Vector]:
             yield bad("8-between", "eight CAs between: nine certificates below that of the entry", last)
     swapped = below(leaf, first)
     yield swapped.vector("chain-anchor-between", "the entry names the CA between itself", ("fim-cert-10",))
-    ended = authority("ca")
-    old = certificates.certificate(
-        ended.key,
-        certificates.common_name("ca"),
-        ended.key,
-        ca=True,
-        usage=certificates.CERT_SIGN,
-        not_after=sample.NOW - 1,
-    )
-    certificates.listed("ca-ended", old)
     two = replace(
         case,
         trust=(entry("ca-stranger", ca=True, subject=case.trust[0]["subject"], volumes=[sample.VOLUME]), case.trust[0]),
     )
-    authority("ca-stranger")
     yield two.vector("chain-second-entry", "the second CA entry is the one that the path leads to", ("fim-cert-10",))
     other_subject = [{"type": COMMON_NAME, "value": "other"}]
     two = replace(case, trust=(case.trust[0] | {"subject": other_subject}, case.trust[0]))
@@ -496,12 +496,11 @@ def _chains(ca: Signer, key: keys.Key) -> Iterator[Vector]:
 
 def _time() -> Iterator[Vector]:
     case = example_case()
-    for slug, about, clause, changed in (
-        ("not-before", "now is the first second of the certificate", "fim-cert-4", {"now": certificates.NOT_BEFORE}),
-        ("not-after", "now is the last second of the certificate", "fim-cert-4", {"now": certificates.NOT_AFTER}),
+    for slug, about, clause, now in (
+        ("not-before", "now is the first second of the certificate", "fim-cert-4", certificates.NOT_BEFORE),
+        ("not-after", "now is the last second of the certificate", "fim-cert-4", certificates.NOT_AFTER),
     ):
-        early = {"statement": statement(issued=0).encode()}
-        yield replace(case, **changed, **early).vector(f"time-{slug}", about, (clause,))
+        yield replace(case, statement=statement(issued=0).encode(), now=now).vector(f"time-{slug}", about, (clause,))
     base = replace(case, statement=statement(issued=sample.NOW + 300, not_after=sample.NOW).encode()).vector(
         "time", "issued at now + 300, to end now", ("fim-ver-4", "fim-st-5")
     )

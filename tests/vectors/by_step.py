@@ -63,7 +63,9 @@ def _marks() -> Iterator[Vector]:
     yield marked(mark(2**64 - 2, other_tag) | {"volume": bytes(16)}).vector(
         "mark-volume", "a mark of another volume", rule, ["marks"], output=plain
     )
-    base = marked(mark(sample.GENERATION)).vector("mark", "a mark of this very version", rule, ["marks"], output=plain)
+    base = marked(mark(sample.GENERATION)).vector(
+        "mark", "a mark of this very version", (*rule, "fim-gen-4"), ["marks"], output=plain
+    )
     yield base
     for slug, generation in (("next", sample.GENERATION + 1), ("far", 2**63), ("last", 2**64 - 2)):
         yield fault(
@@ -96,7 +98,7 @@ def _marks() -> Iterator[Vector]:
         "equivocation",
         11,
         marked(mark(sample.GENERATION, {"hash": 1, "digest": digest[:-1] + bytes([digest[-1] ^ 1])})),
-        (*rule, "fim-tag-1"),
+        (*rule, "fim-tag-1", "fim-gen-4"),
         ["marks"],
         plain,
     )
@@ -107,7 +109,7 @@ def _marks() -> Iterator[Vector]:
         "equivocation",
         11,
         marked(mark(sample.GENERATION, {"hash": 10, "digest": digest})),
-        (*rule, "fim-tag-1"),
+        (*rule, "fim-tag-1", "fim-gen-4"),
         ["marks"],
         plain,
     )
@@ -299,7 +301,9 @@ def _orders() -> Iterator[Vector]:
             continue
         fields = first[3] | second[3]
         parts = first[4] | second[4]
-        changed = replace(case, **({"statement": statement(**fields).encode()} if fields else {}), **parts)
+        if fields:
+            parts["statement"] = statement(**fields).encode()
+        changed = replace(case, **parts)
         flags = ["several-faults", *(["re-signed"] if fields else [])]
         yield fault(
             base,
@@ -379,7 +383,7 @@ def _orders() -> Iterator[Vector]:
     )
     yield fault(
         base,
-        "hash-tree",
+        "unknown-hash-and-tree",
         "the hash is not known, nor is the tree",
         "unsupported",
         5,

@@ -27,7 +27,17 @@ def build(rows: Sequence[dict[str, str]]) -> Iterator[Vector]:
     base = case.vector(
         "example",
         "the worked example: the base of all changes",
-        ("fim-ver-4", "fim-ver-8", "fim-signed-1", "fim-proof-9"),
+        (
+            "fim-ver-4",
+            "fim-ver-1",
+            "fim-ver-8",
+            "fim-signed-1",
+            "fim-proof-9",
+            "fim-kind-2",
+            "fim-dec-5",
+            "fim-policy-6",
+            "fim-rest-2",
+        ),
     )
     yield base
     made = Changes(case)
@@ -95,7 +105,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     "change-kind-other": ("fim-kind-1", "fim-kind-2"),
     "change-signed-kind": ("fim-kind-1",),
     "wrong-volume": ("fim-ver-4", "fim-ver-1"),
-    "wrong-path": ("fim-path-5", "fim-ver-4", "fim-ver-1"),
+    "wrong-path": ("fim-path-5", "fim-ver-4", "fim-ver-1", "fim-rest-2"),
     "change-path-none": ("fim-path-2", "fim-path-3", "fim-path-4", "fim-dec-1"),
     "change-label-none": ("fim-path-2", "fim-path-8", "fim-dec-1"),
     "change-signed-label": ("fim-st-6",),

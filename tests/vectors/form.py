@@ -81,7 +81,7 @@ class Vector:
 
 def written(vector: Vector) -> dict[str, Any]:
     """A vector as JSON has it."""
-    found: dict[str, Any] = {"id": vector.id, "about": vector.about, "clauses": list(vector.clauses)}
+    found: dict[str, Any] = {"id": vector.id, "about": vector.about, "clauses": list(dict.fromkeys(vector.clauses))}
     found["valid"], found["outcome"] = vector.valid, vector.outcome
     if vector.step is not None:
         found["step"] = vector.step

@@ -32,9 +32,11 @@ def build() -> Iterator[Vector]:
     rules = ("fip-mark-1", "fip-mark-2", "fip-mark-3", "fip-rpc-1")
 
     def good(slug: str, about: str, stream: bytes, messages: Sequence[bytes], clauses: Sequence[str] = rules) -> Vector:
-        return Vector(f"mark-{slug}", about, clauses, {"stream": stream}, output={"messages": list(messages)})
+        return Vector(f"stream-{slug}", about, clauses, {"stream": stream}, output={"messages": list(messages)})
 
-    one = good("one", "a message in one fragment", cut(message), [message], (*rules, "fip-mark-6"))
+    one = good(
+        "one", "a message in one fragment", cut(message), [message], (*rules, "fip-mark-4", "fip-mark-6", "fip-mark-8")
+    )
     yield one
     yield good("two", "a message in two fragments", cut(message, 20), [message])
     yield good("bytes", "a message in fragments of one byte", cut(message, *[1] * 39), [message])

@@ -366,7 +366,8 @@ def _calls(procedure: str) -> Iterator[Vector]:
     yield base
 
     def garbage(slug: str, about: str, data: bytes) -> Vector:
-        return base.fault(slug, about, "garbage-args", ("fip-rpc-11",), bytes=data)
+        rules = ("fip-rpc-3", "fip-rpc-11") if procedure == "NULL" else ("fip-rpc-11",)
+        return base.fault(slug, about, "garbage-args", rules, bytes=data)
 
     whole = base.input["bytes"]
     yield from _whole(garbage, whole)
@@ -378,6 +379,10 @@ def _calls(procedure: str) -> Iterator[Vector]:
                 changed = replaced(changed, path.replace("hash", "digest"), b"\1" * 7)
             if path in ("tag.digest", "fingerprint.digest"):
                 changed = replaced(changed, path.replace("digest", "hash"), 99)
+            if procedure == "PROOF" and path == "level" and value == 0:
+                changed["count"] = 1  # five units are not under one node of level 0
+            if procedure == "PROOF" and path in ("count", "first"):
+                changed["level"] = MAX32  # where everything is under one node
             if changed != plain:
                 yield call(f"-{slug}-{name}", f"{path} at {name}", procedure, changed, clauses)
         for name, about, data in leaf.faults(found(plain, path)):
@@ -426,13 +431,19 @@ def _rules() -> Iterator[Vector]:
         )
 
     def invalid(
-        base: Vector, slug: str, about: str, clauses: Sequence[str], outcome: str = "invalid", **changed: Any
+        base: Vector,
+        slug: str,
+        about: str,
+        clauses: Sequence[str],
+        outcome: str = "invalid",
+        flags: Sequence[str] = (),
+        **changed: Any,
     ) -> Vector:
         procedure = base.input["procedure"]
         value = PLAIN_ARGUMENTS[procedure]
         for path, item in changed.items():
             value = replaced(value, path.replace("__", "."), item)
-        return base.fault(slug, about, outcome, clauses, bytes=ARGUMENTS[procedure].encode(value))
+        return base.fault(slug, about, outcome, clauses, flags=flags, bytes=ARGUMENTS[procedure].encode(value))
 
     for procedure, clause in (("RESOLVE", "fip-resolve-2"), ("FETCH", "fip-fetch-5")):
         base = base_of(procedure, "path", (clause, "fim-path-3", *INVALID))
@@ -458,26 +469,49 @@ def _rules() -> Iterator[Vector]:
         yield base
         for count in counts:
             yield invalid(base, f"count-{count}", f"a count of {count}", (clause, *INVALID), count=count)
+    base = call(
+        "-rule-first",
+        "a proof of the first unit",
+        "PROOF",
+        PLAIN_ARGUMENTS["PROOF"] | {"first": 0, "count": 1},
+        ("fip-proof-2", *INVALID),
+    )
+    yield base
+    none = ARGUMENTS["PROOF"].encode(PLAIN_ARGUMENTS["PROOF"] | {"first": 0, "count": 0})
+    yield base.fault("count-0", "a proof of no unit, from 0 on", "invalid", ("fip-proof-2", *INVALID), bytes=none)
+    base = base_of("PROOF", "level", ("fip-proof-3", *INVALID))
+    yield base
+    for slug, first, count, level in (
+        ("0", 8, 2, 0),
+        ("1", 7, 2, 1),
+        ("2", 8, 5, 2),
+        ("wide", 0, MAX32, 31),
+        ("far", 2**63 - 1, 2, 62),
+    ):
+        changed: dict[str, Any] = {"first": first, "count": count, "level": level}
+        yield invalid(
+            base,
+            f"level-{slug}",
+            f"{count} units from {first} are not under one node of level {level}",
+            ("fip-proof-3", *INVALID),
+            flags=["range"],
+            **changed,
+        )
     base = base_of("FETCH", "most", ("fip-fetch-3", *INVALID))
     yield base
     for most in (1_048_577, 2**31, MAX32):
         yield invalid(base, f"most-{most}", f"a most of {most}", ("fip-fetch-3", *INVALID), most=most)
     lengths = {1: 32, 7: 48, 8: 64, 10: 32, 65536: 32}
-    for procedure, path in (("CERTIFICATE", "fingerprint"), ("TREE", "tag"), ("PROOF", "tag"), ("READ", "tag")):
+    for procedure, field in (("CERTIFICATE", "fingerprint"), ("TREE", "tag"), ("PROOF", "tag"), ("READ", "tag")):
         base = base_of(procedure, "digest", ("fip-status-5",))
         yield base
         for hash, length in lengths.items():
             for other in sorted({0, 32, 48, 64} - {length}):
-                yield invalid(
-                    base,
-                    f"hash-{hash}-{other}",
-                    f"{other} bytes for hash {hash}",
-                    ("fip-status-5",),
-                    "refused",
-                    **{f"{path}__hash": hash, f"{path}__digest": b"\1" * other},
-                )
+                parts: dict[str, Any] = {f"{field}__hash": hash, f"{field}__digest": b"\1" * other}
+                about = f"{other} bytes for hash {hash}"
+                yield invalid(base, f"hash-{hash}-{other}", about, ("fip-status-5",), "refused", **parts)
         for hash, length in lengths.items():
-            value = PLAIN_ARGUMENTS[procedure] | {path: {"hash": hash, "digest": b"\1" * length}}
+            value: dict[str, Any] = PLAIN_ARGUMENTS[procedure] | {field: {"hash": hash, "digest": b"\1" * length}}
             yield call(f"-hash-{hash}", f"a digest under hash {hash}", procedure, value, ("fip-status-5",))
 
 
@@ -582,6 +616,10 @@ def _reply_rules() -> Iterator[Vector]:
     base = base_of("CERTIFICATE", "one", ("fip-cert-4", *rule))
     yield base
     yield bad(base, "none", "no certificate", ("fip-cert-4", *rule), {"certificates": []})
+    headless = xdr.uint(0) + xdr.uint(0) + RESULTS["CERTIFICATE"].encode(PLAIN_RESULTS["CERTIFICATE"])[4:]
+    yield base.fault(
+        "none-then", "none announced, and two there", "malformed-reply", ("fip-cert-4", *rule), bytes=headless
+    )
     yield bad(base, "nine", "nine certificates", rule, {"certificates": [b"x"] * 9})
     for count in (1, 8):
         yield reply(
@@ -619,12 +657,12 @@ def _reply_rules() -> Iterator[Vector]:
             ("fip-limits-6",),
         )
         yield bad(base, f"{name.replace('_', '-')}-33", f"33 {name}", rule, limits | {name: list(range(1, 34))})
-    for slug, value in (("core", 1), ("unknown", 0xFFFFFFFF)):
+    for slug, bits in (("core", 1), ("unknown", 0xFFFFFFFF)):
         yield reply(
             f"-capabilities-{slug}",
             f"capabilities: {slug}",
             "LIMITS",
-            limits | {"capabilities": value},
+            limits | {"capabilities": bits},
             ("fip-limits-4", "fip-limits-5"),
         )
     read = PLAIN_RESULTS["READ"]

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from .form import Vector
 
@@ -148,7 +148,9 @@ def paths() -> Iterator[Vector]:
         ("space", "with a space after it", "größe ".encode()),
         ("shorter", "shorter by a letter", "größ".encode()),
     ):
-        yield compared.fault(slug, f"the name {about}", "different", ("fim-path-5", "fip-resolve-1"), **{"with": other})
+        yield compared.fault(
+            slug, f"the name {about}", "different", ("fim-path-5", "fip-resolve-1"), **cast(Any, {"with": other})
+        )
 
 
 def _once(items: Sequence[str]) -> list[str]:
@@ -185,6 +187,7 @@ def urls() -> Iterator[Vector]:
         ("fip-url-2", "fip-url-3", "fip-url-7"),
     )
     yield base
+    clauses: tuple[str, ...]
     for slug, about, url, path, clauses in (
         ("root", "no path", HOST, b"", ("fip-url-4",)),
         ("root-slash", "the path /", f"{HOST}/", b"", ("fip-url-4", "fip-url-5")),

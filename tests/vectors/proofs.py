@@ -5,13 +5,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from oracle import merkle
 
 from .form import Long, Vector
 from .trees import HASHES, NAMES, levels, zero_top
 
-RULES = ("fim-proof-1", "fim-proof-2", "fim-proof-3")
+RULES = ("fim-proof-1", "fim-proof-2", "fim-proof-3", "fim-proof-7", "fip-proof-1", "fip-proof-5", "fip-client-10")
+ALTERED = ("fim-proof-3", "fim-proof-7", "fip-client-10")
 
 
 def unit(index: int) -> bytes:
@@ -120,7 +122,7 @@ def build() -> Iterator[Vector]:
     yield from _overflowing()
 
 
-def _fault(base: Vector, id: str, about: str, clauses: Sequence[str], **changed: object) -> Vector:
+def _fault(base: Vector, id: str, about: str, clauses: Sequence[str], **changed: Any) -> Vector:
     """A fault whose outcome the walk tells. A proof may verify under another n: that is why the size is signed."""
     has = base.input | changed
     outcome = judge(
@@ -144,7 +146,7 @@ def faults(base: Vector) -> Iterator[Vector]:
     length = len(HASHES[hash](b""))
     hashes = merkle.cut(proof, length)
     n, a, b, level = base.input["n"].value, base.input["first"].value, base.input["end"].value, base.input["level"]
-    number, fixed = ("fim-proof-4",), ("fim-proof-6",)
+    number, fixed = ("fim-proof-4", "fip-proof-5"), ("fim-proof-6",)
     yield _fault(base, "short", "the last hash is missing", number, proof=proof[:-length])
     yield _fault(base, "headless", "the first hash is missing", number, proof=proof[length:])
     yield _fault(base, "none", "no hash at all", number, proof=b"")
@@ -161,20 +163,24 @@ def faults(base: Vector) -> Iterator[Vector]:
                 base,
                 f"hash-{at}-{name}",
                 f"hash {at} with its {name} byte altered",
-                ("fim-proof-3", "fim-proof-7"),
+                ALTERED,
                 proof=changed,
             )
         if at:
             swapped = [*hashes[: at - 1], one, hashes[at - 1], *hashes[at + 1 :]]
             yield _fault(
-                base, f"swapped-{at}", f"hashes {at - 1} and {at} swapped", ("fim-proof-3",), proof=b"".join(swapped)
+                base,
+                f"swapped-{at}",
+                f"hashes {at - 1} and {at} swapped",
+                ("fim-proof-3", "fip-proof-1"),
+                proof=b"".join(swapped),
             )
     if len(hashes) > 2:
         yield _fault(
             base,
             "reversed",
             "from the leaves up instead of left to right",
-            ("fim-proof-3",),
+            ("fim-proof-3", "fip-proof-1"),
             proof=b"".join(hashes[::-1]),
         )
     units = base.input["units"]
@@ -236,7 +242,7 @@ def _two_faults(base: Vector) -> Iterator[Vector]:
             base,
             "altered",
             "a bit of the proof altered",
-            ("fim-proof-3", "fim-proof-7"),
+            ALTERED,
             proof=proof[:-1] + bytes([proof[-1] ^ 1]),
         )
         yield _fault(base, "short", "the first hash is missing", ("fim-proof-4",), proof=proof[length:])
@@ -309,7 +315,7 @@ def _sparse() -> Iterator[Vector]:
             vector = Vector(
                 f"proof-zeros-{unit_log2}-{size}-{a}",
                 f"unit {a} of {n} of a file of {size} zero bytes",
-                (*RULES, "fim-tree-4", "fim-hole-1"),
+                (*RULES, "fim-tree-4", "fim-hole-1", "fip-hole-5"),
                 {
                     "hash": 1,
                     "n": Long(n),
@@ -327,7 +333,7 @@ def _sparse() -> Iterator[Vector]:
                 vector,
                 "not-zero",
                 "a hole that is none",
-                ("fim-hole-1",),
+                ("fim-hole-1", "fip-hole-5"),
                 units=[vector.input["units"][0][:-1] + b"\1"],
             )
             if a == n - 1 and size & (length - 1):

@@ -178,7 +178,7 @@ def _ed25519() -> Iterator[Vector]:
     value = signer.key.sign(MESSAGE)
     if signer.key.spki[-32:] != public:
         raise ValueError("not the key of ed25519")
-    base = vector("ed25519", "an Ed25519 signature", signer, value, ("fim-sig-6", "fim-sig-7"))
+    base = vector("ed25519", "an Ed25519 signature", signer, value, ("fim-sig-4", "fim-sig-6", "fim-sig-7"))
     yield base
     s = int.from_bytes(value[32:], "little")
 
@@ -246,7 +246,7 @@ def _ed25519() -> Iterator[Vector]:
 
     # a key with a part of order 8: [S]B - [k]A has the encoding of R if and only if k is a multiple of 8
     mixed_public = encode_point(arithmetic.add(multiply(seed_scalar, BASE), torsion))
-    mixed = odd("key-ed25519-mixed", keys.ED25519, ed25519_spki(mixed_public))
+    mixed_signer = odd("key-ed25519-mixed", keys.ED25519, ed25519_spki(mixed_public))
     first = encode_point(multiply(r, BASE))
     by_remainder: dict[int, bytes] = {}
     counter = 0
@@ -262,7 +262,7 @@ def _ed25519() -> Iterator[Vector]:
     good = vector(
         "ed25519-key-mixed",
         "a key with a part of order 8, and k a multiple of 8",
-        mixed,
+        mixed_signer,
         mixed_value(by_remainder[0]),
         ("fim-sig-5", "fim-sig-7"),
         by_remainder[0],

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from .form import Long, Vector
 
@@ -68,7 +69,7 @@ def _ranges(unit_log2: int, size: int, slice: int, slices: int) -> Iterator[Vect
                 slug,
                 f"slices [{first}, {first} + {count})",
                 "invalid",
-                ("fip-read-2",),
+                ("fip-slice-1", "fip-read-2"),
                 first=Long(first),
                 count=Long(count),
             )
@@ -84,7 +85,7 @@ def _holes() -> Iterator[Vector]:
     def length(holes: Sequence[Hole]) -> int:
         return size - sum(min((first + many) * 4096, size) - first * 4096 for first, many in holes)
 
-    def given(holes: Sequence[Hole], data: int) -> dict[str, object]:
+    def given(holes: Sequence[Hole], data: int) -> dict[str, Any]:
         return {
             "of": "holes", "unit_log2": 12, "size": Long(size), "first": Long(0), "count": Long(count),
             "holes": [{"first": first, "count": many} for first, many in holes], "data": data,
@@ -94,7 +95,7 @@ def _holes() -> Iterator[Vector]:
         return Vector(
             f"holes-{slug}",
             about,
-            ("fip-hole-1", "fip-hole-2", "fip-hole-3", "fip-read-8"),
+            ("fip-hole-1", "fip-hole-2", "fip-hole-3", "fip-read-1", "fip-read-8"),
             given(holes, length(holes)),
         )
 

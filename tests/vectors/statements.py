@@ -35,7 +35,9 @@ def good(id: str, about: str, of: records.Statement, clauses: Sequence[str] = DE
 
 
 def _fields() -> Iterator[Vector]:
-    base = good("example", "the statement of the worked example", statement())
+    base = good(
+        "example", "the statement of the worked example", statement(), (*DEC, "fim-kind-2", "fim-dec-5", "fim-fmt-2")
+    )
     yield base
 
     def ok(name: str, value: Any, clauses: Sequence[str] = DEC, slug: str | None = None, **more: Any) -> Vector:
@@ -119,7 +121,7 @@ def _fields() -> Iterator[Vector]:
     for slug, name in names:
         clauses = ("fim-path-2", "fim-path-7") if slug in ("ff", "not-utf-8") else ("fim-path-2",)
         yield ok("label", name, (*clauses, "fim-path-8"), slug)
-        yield ok("path", name, (*clauses, "fim-path-3"), slug)
+        yield ok("path", name, (*clauses, "fim-path-3", "fim-path-4"), slug)
     not_names: list[tuple[str, bytes]] = [
         ("empty", b""),
         ("dot", b"."),
@@ -162,9 +164,9 @@ def _fields() -> Iterator[Vector]:
     for generation in (0, 1, 2**32, 2**63, 2**64 - 2):
         yield ok("generation", generation, ("fim-gen-3",))
     yield bad("generation", "max", "generation 2^64 - 1", ("fim-gen-3", "fim-dec-1"), generation=2**64 - 1)
-    for name in ("issued", "not_after", "seconds"):
+    for field in ("issued", "not_after", "seconds"):
         for number in (*I64, -1, 0):
-            yield ok(name, number, ("fim-dec-1",))
+            yield ok(field, number, ("fim-dec-1",))
     for number in (0, 1, 999_999_999):
         yield ok("nseconds", number)
     for number in (1_000_000_000, 2**31, 2**32 - 1):

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from . import (
+    block_trees,
     by_algorithm,
     by_certificate,
     by_step,
     by_trust,
     certificates,
     changes,
+    coverage,
     examples,
     form,
     marking,
@@ -23,6 +25,7 @@ from . import (
     names,
     proofs,
     record_forms,
+    rpc,
     scopes,
     signatures,
     slices,
@@ -45,6 +48,7 @@ def _verification() -> Iterable[Vector]:
 SUBJECTS: dict[str, tuple[str, Callable[[], Iterable[Vector]]]] = {
     "tree": ("leaves, nodes and roots of hash trees", trees.build),
     "proof": ("range proofs", proofs.build),
+    "tree2": ("tree type 2, that of fs-verity: roots and proofs", block_trees.build),
     "statement": ("statements, decoded alone", statements.build),
     "record": ("records, decoded without a look into the statement", record_forms.build),
     "signature": ("keys and signatures, alone", signatures.build),
@@ -53,6 +57,7 @@ SUBJECTS: dict[str, tuple[str, Callable[[], Iterable[Vector]]]] = {
     "path": ("names and paths", names.paths),
     "url": ("URLs", names.urls),
     "mark": ("record marking", marking.build),
+    "rpc": ("whole messages: the headers of calls and replies", rpc.build),
     "message": ("arguments and results of the procedures", messages.build),
     "slice": ("slices, ranges of them, and holes", slices.build),
     "example": ("the worked example of File Integrity Metadata, step by step", examples.build),
@@ -63,23 +68,28 @@ HEAD = {"SPDX-FileCopyrightText": "the nfs-verity authors", "SPDX-License-Identi
 def build() -> dict[str, bytes]:
     """Every file, by its name."""
     built = {}
-    for subject, (about, vectors) in SUBJECTS.items():
-        built[f"{subject}.json"] = encoded(subject, about, [form.written(vector) for vector in vectors()])
-    built["certificates.json"] = _certificates()
+    ids: set[str] = set()
+    every: dict[str, list[Vector]] = {}
+    for subject, (about, make) in SUBJECTS.items():
+        vectors = list(make())
+        for vector in vectors:
+            if vector.id in ids:
+                raise ValueError(f"two vectors are named {vector.id}")
+            ids.add(vector.id)
+        every[subject] = vectors
+        built[f"{subject}.json"] = lines(subject, about, "vectors", map(form.written, vectors))
+    text = b"".join(built.values()).decode()
+    named = {name: der for name, der in sorted(certificates.CATALOGUE.items()) if f'"{name}"' in text}
+    listed = [{"name": name, "der": form.packed(der)} for name, der in named.items()]
+    about = "the certificates that vectors name, in DER"
+    built["certificates.json"] = lines("certificates", about, "certificates", listed)
+    about = "each normative sentence of the drafts, with the number of vectors that cite it"
+    built["coverage.json"] = lines("coverage", about, "sentences", coverage.table(SPEC.glob("draft-*.xml"), every))
     return built
 
 
-def encoded(subject: str, about: str, vectors: list[dict[str, Any]]) -> bytes:
-    """One line per vector, so that a difference is one line too."""
+def lines(subject: str, about: str, key: str, items: Iterable[dict[str, Any]]) -> bytes:
+    """One line per item, so that a difference is one line too."""
     head = json.dumps(HEAD | {"subject": subject, "about": about}, indent=1)[:-2]
-    lines = ",\n".join(json.dumps(vector, ensure_ascii=False, separators=(",", ":")) for vector in vectors)
-    return f'{head},\n "vectors": [\n{lines}\n ]\n}}\n'.encode()
-
-
-def _certificates() -> bytes:
-    listed = [{"name": name, "der": form.packed(der)} for name, der in sorted(certificates.CATALOGUE.items())]
-    head = json.dumps(
-        HEAD | {"subject": "certificates", "about": "the certificates that vectors name, in DER"}, indent=1
-    )[:-2]
-    lines = ",\n".join(json.dumps(one, separators=(",", ":")) for one in listed)
-    return f'{head},\n "certificates": [\n{lines}\n ]\n}}\n'.encode()
+    body = ",\n".join(json.dumps(item, ensure_ascii=False, separators=(",", ":")) for item in items)
+    return f'{head},\n "{key}": [\n{body}\n ]\n}}\n'.encode()

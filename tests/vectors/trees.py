@@ -195,7 +195,7 @@ def _levels() -> Iterator[Vector]:
         yield Vector(
             f"levels-{n}",
             f"every node of a tree of {n} units under each of its names",
-            ("fim-tree-2", "fim-tree-5"),
+            ("fim-tree-2", "fim-tree-5", "fip-tree-2"),
             {"of": "levels", "hash": 1, "unit_log2": 12, "size": Long(size)},
             output={"levels": rows},
         )
@@ -327,7 +327,12 @@ def _constructions(size: int, unit_log2: int) -> Iterator[tuple[str, str, tuple[
     yield "no-node-prefix", "nodes without 0x01", node_rule, tree(leaves, digest)
     yield "node-prefix-0", "nodes with 0x00", node_rule, tree(leaves, lambda value: digest(b"\0" + value))
     yield "right-left", "nodes with their halves swapped", node_rule, tree(leaves[::-1], prefixed)
-    yield "duplicated", "a last node without a partner is paired with itself", node_rule, duplicated(leaves)
+    yield (
+        "duplicated",
+        "a last node without a partner is paired with itself",
+        (*node_rule, "fip-tree-2"),
+        duplicated(leaves),
+    )
     yield "halved", "the split at half of the units", node_rule, halved(leaves)
     yield (
         "one-short",

@@ -33,6 +33,7 @@ from nfsverity_proto.url import Url
 from nfsverity_proto.verification import (
     ALL_ALGORITHMS,
     Algorithms,
+    Certificates,
     Expected,
     Verified,
     signers_to_fetch,
@@ -201,19 +202,24 @@ class Session:
         """
         url = self.url_of(path)
         expected = Expected(path, self._expected_volumes(url), url)
-        certificates, trouble = await self._signers(record)
+
+        def judge(certificates: Certificates) -> Verified:
+            now = int(time.time())
+            return verify_record(record, expected, self.settings.trust, certificates, now, self.settings.algorithms)
+
         try:
-            verified = verify_record(
-                record, expected, self.settings.trust, certificates, int(time.time()), self.settings.algorithms
-            )
-        except NoCertificate:
-            if trouble is not None:
-                raise trouble from None
-            raise
-        if len(self._certificates) > CERTIFICATES_MAX:
-            self._certificates.clear()
-        proven = {signer.certificate.der for signer in verified.signers}
-        self._certificates |= {signer: chain for signer, chain in certificates.items() if chain[0] in proven}
+            verified = judge(self._certificates)
+        except VerificationError:
+            certificates, trouble = await self._fetch_signers(record)
+            if not certificates and trouble is None:
+                raise
+            try:
+                verified = judge({**self._certificates, **certificates})
+            except NoCertificate:
+                if trouble is not None:
+                    raise trouble from None
+                raise
+            self._remember(certificates, verified)
         if expected.volumes is None:
             self._bind(verified.file.volume)
         return verified
@@ -236,29 +242,32 @@ class Session:
         if self._bound != volume:
             raise WrongVolume("the record is of another volume", expected=self._bound.hex(), found=volume.hex())
 
-    async def _signers(self, record: bytes | None) -> tuple[dict[Fingerprint, Sequence[bytes]], PeerError | None]:
-        """Certificates of signers that are not pinned, from the server; believed only by their digest.
+    async def _fetch_signers(self, record: bytes | None) -> tuple[Certificates, PeerError | None]:
+        """Certificates of signers that are not known here, from the server; believed only by their digest.
 
-        And what went wrong where they could not be asked for: it matters only if one of them was needed.
+        And what went wrong where they could not be asked for: it matters only if one of them is needed.
         """
         found: dict[Fingerprint, Sequence[bytes]] = {}
-        if record is None:
-            return found, None
         try:
-            wanted = signers_to_fetch(decode_record(record), self.settings.trust)
+            wanted = signers_to_fetch(decode_record(record or b""), self.settings.trust)
         except VerificationError:
-            return found, None  # `verify_record` says it in its turn
+            return found, None
         for signer in wanted:
-            try:
-                found[signer] = (
-                    self._certificates.get(signer)
-                    or (await self.call(m.CERTIFICATE, m.CertificateArgs(signer))).certificates
-                )
-            except StatusError:
-                continue  # it is not to be had
-            except PeerError as error:
-                return found, error
+            if signer not in self._certificates:
+                try:
+                    found[signer] = (await self.call(m.CERTIFICATE, m.CertificateArgs(signer))).certificates
+                except StatusError:
+                    continue  # it is not to be had
+                except PeerError as error:
+                    return found, error
         return found, None
+
+    def _remember(self, certificates: Certificates, verified: Verified) -> None:
+        """Those of signers whose signature has verified."""
+        if len(self._certificates) > CERTIFICATES_MAX:
+            self._certificates.clear()
+        proven = {signer.certificate.der for signer in verified.signers}
+        self._certificates |= {signer: chain for signer, chain in certificates.items() if chain[0] in proven}
 
     # names
 

@@ -253,6 +253,20 @@ async def test_trouble_with_certificates_matters_only_where_they_are_needed(
                     await opened.verify(record, b"two")
 
 
+async def test_a_signer_is_asked_for_where_one_is_not_enough(tmp_path: Path, issuer: Authority) -> None:
+    """The other one is pinned, and would do for a reader who asks for one."""
+    published = publish_tree(tmp_path / "tree", FILES)
+    volume = published.sign(keys=[keys(), issuer.issue()], rehash=True).volume
+    entry = issuer.entry(volume)
+    with serving(published.root) as served:
+        for needed, expected in ((1, ["FETCH"]), (2, ["FETCH", "CERTIFICATE"])):
+            async with session(served, replace(keys().pin, signers=needed), entry) as opened:
+                with calls_made() as calls:
+                    reader = await open_file(opened, b"one")
+                assert [call.name for call in calls] == expected
+                assert len(reader.verified.signers) == needed
+
+
 # the volume of first use
 
 

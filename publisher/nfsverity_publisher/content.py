@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +57,7 @@ class Hasher:
             memory = bytearray(length)
             root = build(shape, hash, runs, Nodes(hash, shape, MemoryStore(memory)))
             return Hashed(_content(seen, shape, root), bytes(memory), None)
-        temporary = self._root / DIRECTORY / TREES / f"{NEW}{secrets.token_hex(8)}"
+        temporary = self._root / DIRECTORY / TREES / f"{NEW}{os.urandom(8).hex()}"
         store: Store = FileStore(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
         try:
             os.truncate(temporary, length)

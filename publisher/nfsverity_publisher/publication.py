@@ -12,7 +12,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import secrets
 import shutil
 import stat
 import time
@@ -251,13 +250,13 @@ class _Publication:
         except NotPublished:
             self.previous = None
         label = os.fsencode(root.name)[:NAME_MAX] or b"root"
-        volume, last = options.volume or secrets.token_bytes(16), 0
+        volume, last = options.volume or os.urandom(16), 0
         if self.previous is not None:
             label, last = self.previous.label, self.previous.generation
             volume = options.volume or self.previous.volume
         self.now = time.time_ns()
         generation = max(last + 1, self.now // 1000)
-        self.head = Head(volume, label, generation, f"index-{generation}-{secrets.token_hex(4)}")
+        self.head = Head(volume, label, generation, f"index-{generation}-{os.urandom(4).hex()}")
         self.report = Report(root, volume, label, 0 if self.previous is None else self.previous.generation)
         self.terms = self._terms()
         self.hasher = Hasher(root, options.jobs)
@@ -345,9 +344,8 @@ class _Publication:
         """Remove the trees that neither this publication nor the one before needs."""
         with contextlib.suppress(FileNotFoundError, NfsVerityError):
             if self.previous is not None:
-                previous = Index(self.directory / self.previous.index)
-                used |= previous.kept_trees()
-                previous.close()
+                with contextlib.closing(Index(self.directory / self.previous.index)) as previous:
+                    used |= previous.kept_trees()
         for path in (self.directory / TREES).iterdir():
             if path.name not in used:
                 path.unlink(missing_ok=True)

@@ -9,22 +9,23 @@ and no more. A worker whose reader is gone, even killed, ends at its next piece.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
 import threading
 from collections.abc import Generator, Iterator, Sequence
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nfsverity_proto.hashes import Hash, hash_by_number
 from nfsverity_proto.tree import Shape, zero_node
 from nfsverity_store.content import open_below
 from nfsverity_store.hashing import RUN_LOG2, Progress, Run, leaves, next_data, run_units
 from nfsverity_store.index import Seen
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
 
 PARALLEL_MIN = 2**26
 """Bytes from which on a file is hashed by several processes."""
@@ -43,6 +44,8 @@ def runs(
     root: Path, names: Sequence[bytes], seen: Seen, shape: Shape, hash: Hash, jobs: int, progress: Progress
 ) -> Generator[Run, None, None]:
     """All runs of a file, in order. Raises `OSError`, `Changed` among them."""
+    import multiprocessing  # felt at every start, and needed for large files only
+
     context: Any = multiprocessing.get_context(_start_method())
     forks = context.get_start_method() == "fork"
     workers: list[BaseProcess] = []

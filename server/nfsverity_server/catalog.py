@@ -122,11 +122,14 @@ class Catalog:
 
     def _open(self) -> None:
         head, index = open_index(self.root)
-        root_entry = index.by_id(ROOT_ID)
-        if root_entry is None:
+        try:
+            root_entry = index.by_id(ROOT_ID)
+            if root_entry is None:
+                raise StoreError(f"{index.path} is damaged: it has no root")
+            root_fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except BaseException:
             index.close()
-            raise StoreError(f"{index.path} is damaged: it has no root")
-        root_fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            raise
         if self._root_fd >= 0:
             self.close()
         self.head, self.index, self._root_fd, self._root_entry = head, index, root_fd, root_entry

@@ -130,12 +130,16 @@ class Index:
         uri = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
         try:
             self._db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise StoreError(f"{path} cannot be opened: {error}") from error
+        try:
             if writable:
                 self._db.execute("PRAGMA journal_mode = OFF")
                 self._db.execute("PRAGMA synchronous = OFF")
             else:
                 self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except sqlite3.Error as error:
+            self._db.close()
             raise StoreError(f"{path} cannot be read: {error}") from error
 
     def _execute(self, sql: str, *values: object) -> list[Any]:

@@ -7,9 +7,11 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Sequence
@@ -197,8 +199,6 @@ def test_rehash_finds_a_change_that_stat_does_not_tell(tree: Path, monkeypatch: 
     index.close()
     assert known is not None
     assert known.seen is not None
-    import sqlite3
-
     now = (tree / "top").stat()
     with sqlite3.connect(tree / DIRECTORY / read_head(tree).index) as db:
         db.execute("UPDATE entry SET mtime = ?, ctime = ? WHERE name = x'746f70'", (now.st_mtime_ns, now.st_ctime_ns))
@@ -222,7 +222,9 @@ def test_files_that_went_lose_their_records(tree: Path) -> None:
     assert set(records(tree)) == {b"d/f"}
     shutil.rmtree(tree / "d")
     assert sign(tree).removed == 1
-    assert open_index(tree)[1].children(1) == []
+    _, index = open_index(tree)
+    assert index.children(1) == []
+    index.close()
 
 
 def test_a_file_and_a_directory_change_places(tree: Path) -> None:
@@ -302,17 +304,46 @@ def test_a_path_that_is_too_deep_is_a_failure_of_that_path(tree: Path) -> None:
     assert report.signed == 4
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_what_cannot_be_read_is_named_and_keeps_its_record(tree: Path) -> None:
-    sign(tree)
-    before = records(tree)
-    (tree / "top").write_bytes(b"new")
-    (tree / "top").chmod(0)
-    (tree / "d").chmod(0)
-    report = sign(tree)
-    (tree / "d").chmod(0o755)
-    assert {path for path, _ in report.failed} == {b"top", b"d"}
-    assert records(tree) == before
+UNPRIVILEGED = """
+    import encodings.idna, os, sys
+    from pathlib import Path
+    from nfsverity_publisher import publication
+    from nfsverity_publisher.keys import load_signing_key
+    root = Path(sys.argv[1])
+    key = load_signing_key(Path(sys.argv[2]), Path(sys.argv[3]))
+    if os.geteuid() == 0:
+        os.setgroups([]); os.setgid(65534); os.setuid(65534)
+    report = publication.publish(root, [b""], [key], publication.Options())
+    print(report.signed, report.unchanged, report.removed, sorted(path.decode() for path, _ in report.failed))
+"""
+
+
+def test_what_cannot_be_read_is_named_and_keeps_its_record(tmp_path: Path) -> None:
+    """The publisher runs as somebody whom the tree belongs to, and who may not read all of it."""
+    key, certificate = keys().write(tmp_path)
+    with tempfile.TemporaryDirectory() as directory:
+        root = Path(directory) / "tree"
+        (root / "d").mkdir(parents=True)
+        for name in ("top", "d/f", "other"):
+            (root / name).write_bytes(b"first")
+        sign(root)
+        before = records(root)
+        settle(root)
+        (root / "top").write_bytes(b"new")
+        (root / "other").write_bytes(b"new")
+        for path in (Path(directory), root, *root.rglob("*")):
+            os.chmod(path, 0o755 if path.is_dir() else 0o644)
+            if os.geteuid() == 0:
+                os.chown(path, 65534, 65534)
+        (root / "top").chmod(0)
+        (root / "d").chmod(0)
+        script = [sys.executable, "-c", textwrap.dedent(UNPRIVILEGED), str(root), str(key), str(certificate)]
+        result = subprocess.run(script, timeout=60, check=True, capture_output=True, text=True)
+        (root / "d").chmod(0o755)
+        assert result.stdout == "1 0 0 ['d', 'top']\n"
+        after = records(root)
+        assert after.pop(b"other") != before.pop(b"other")
+        assert after == before
 
 
 class Meanwhile:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import tempfile
@@ -158,12 +159,19 @@ def test_no_head_at_all(tmp_path: Path) -> None:
         open_index(tmp_path)
 
 
-@pytest.mark.parametrize("damage", [b"nonsense that is no database", b""])
-def test_an_index_that_is_damaged(tmp_path: Path, damage: bytes) -> None:
+def test_an_index_that_is_nonsense(tmp_path: Path) -> None:
     publish(tmp_path, HEAD)
-    (tmp_path / DIRECTORY / HEAD.index).write_bytes(damage)
+    (tmp_path / DIRECTORY / HEAD.index).write_bytes(b"nonsense that is no database")
     with pytest.raises(StoreError):
-        open_index(tmp_path)[1].by_path(b"")
+        open_index(tmp_path)
+
+
+def test_an_index_that_is_empty(tmp_path: Path) -> None:
+    publish(tmp_path, HEAD)
+    (tmp_path / DIRECTORY / HEAD.index).write_bytes(b"")
+    _, index = open_index(tmp_path)
+    with contextlib.closing(index), pytest.raises(StoreError):
+        index.by_path(b"")
 
 
 def test_an_index_that_is_missing(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ from .presentation import (
     window,
 )
 from .session import Session
-from .version import Span, UnitsFailed, Version, span_leaves, verify_span
+from .version import Span, UnitsFailed, Version, check_empty, span_leaves, verify_span
 
 T = TypeVar("T")
 FETCH_DEFAULT = 2**16
@@ -128,10 +128,12 @@ class Reader:
         while True:
             version = self.version
             stop = version.shape.size if length is None else min(version.shape.size, offset + length)
-            if offset >= stop:
-                self._pinned |= length != 0
-                return
             try:
+                if offset >= stop:
+                    if version.shape.units == 0:
+                        check_empty(version)
+                    self._pinned |= length != 0
+                    return
                 async with contextlib.aclosing(self._spans(version, offset, stop)) as found:
                     async for span in found:
                         if self.version is not version:
@@ -184,7 +186,9 @@ class Reader:
 
     async def _prepare(self, version: Version) -> None:
         """What the presentation does first, once for all who read."""
-        if self.presentation in (Presentation.AHEAD, Presentation.RECONSTRUCT):
+        if version.shape.units == 0:
+            check_empty(version)
+        elif self.presentation in (Presentation.AHEAD, Presentation.RECONSTRUCT):
             async with self._preparing:
                 if self._prepared is not version:
                     await prepare(self.session, version, self.presentation)
@@ -198,7 +202,7 @@ class Reader:
         version = self.version
         units = version.shape.units
         first = 0 if self._first is None else self._first.end
-        if first == units:
+        if units and first == units:
             return
         whole = await self._faults_of(self._attempt(version, lambda: self._prepare(version)))
         for fault in whole:

@@ -13,7 +13,7 @@ from nfsverity_proto.errors import Mismatch
 from nfsverity_proto.hashes import Hash, hash_by_number
 from nfsverity_proto.proof import fold
 from nfsverity_proto.statement import Tag
-from nfsverity_proto.tree import Shape, zero_node
+from nfsverity_proto.tree import Shape, root, zero_node
 from nfsverity_proto.verification import Verified
 
 from .connection import Held
@@ -44,6 +44,13 @@ class Version:
     @property
     def generation(self) -> int:
         return self.verified.file.when.generation
+
+
+def check_empty(version: Version) -> None:
+    """Step 13 for a file without units (fim-proof-8). Raises `Mismatch`."""
+    expected, found = version.verified.content.tree.root, root(version.hash, ())
+    if not hmac.compare_digest(expected, found):
+        raise Mismatch("an empty file has another root", expected=expected.hex(), found=found.hex())
 
 
 @dataclass(slots=True)

@@ -262,7 +262,7 @@ def read_all(file: io.RawIOBase | io.BufferedReader, size: int, found: bytearray
         found += data
 
 
-@pytest.mark.spec("fip-client-13", "fip-client-15")
+@pytest.mark.spec("fip-client-13", "fip-client-15", "fim-read-1")
 @pytest.mark.usefixtures("spoiled")
 @pytest.mark.parametrize("size", [1000, 2**18, 700_000])
 def test_a_bad_byte_raises_and_is_never_delivered(tree: nfsverity.Tree, size: int) -> None:

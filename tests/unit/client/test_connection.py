@@ -230,6 +230,28 @@ async def test_replies_are_matched_by_xid(adversary: Adversary) -> None:
         assert found == [await opened.resolve(path) for path in (b"a", b"b", b"a/two")]
 
 
+@pytest.mark.spec("fip-rpc-20")
+async def test_replies_are_read_while_calls_are_sent(adversary: Adversary) -> None:
+    """A server that takes no call before its last reply was taken, whole."""
+    taken = asyncio.Event()
+
+    async def wait(call: Call) -> None:
+        await call.forward()
+        await taken.wait()
+        taken.clear()
+
+    async def send(reply: Reply) -> None:
+        reply.line.client.transport.set_write_buffer_limits(0)
+        await reply.send()
+        taken.set()
+
+    adversary.on_call, adversary.on_reply = wait, send
+    async with session(adversary.where) as opened:
+        reader = await open_file(opened, b"b/three")
+        parts = await asyncio.gather(*(reader.pread(at, 100_000) for at in range(0, 3_000_000, 100_000)))
+    assert b"".join(parts) == FILES["b/three"]
+
+
 @pytest.mark.spec("fip-rpc-17", "fip-rpc-8", "fip-rpc-9")
 async def test_calls_are_as_the_draft_has_them(adversary: Adversary) -> None:
     async with session(adversary.where) as opened:

@@ -114,7 +114,7 @@ RANGES = [
 ]
 
 
-@pytest.mark.spec("fip-client-5")
+@pytest.mark.spec("fip-client-5", "fim-read-4")
 @pytest.mark.parametrize("how", ["inline", "on-demand", "ahead"])
 def test_any_range_of_it_in_little_memory(published: Published, port: int, how: str) -> None:
     certificate = str(published.root.parent / "me.crt")

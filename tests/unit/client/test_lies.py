@@ -32,6 +32,9 @@ from nfsverity_proto.errors import (
 from nfsverity_proto.messages import Hole, Status
 from nfsverity_proto.record import Record, decode_record, encode_record
 from nfsverity_proto.statement import Time
+from nfsverity_proto.trust import TrustEntry
+from oracle import records, signers
+from oracle.merkle import SHA256
 from serving import Published, Served, keys, publish_tree, serving, session
 
 UNIT = 4096
@@ -344,6 +347,29 @@ async def test_signatures_of_one_file_under_another(adversary: Adversary, opened
     )
     with pytest.raises(BadSignature):
         await open_file(opened, b"one")
+
+
+@pytest.mark.spec("fim-proof-8")
+async def test_an_empty_file_whose_root_is_another(adversary: Adversary) -> None:
+    """Its publisher signed it so: there is no unit that could fail."""
+    signer = signers.signer()
+    lifetime = {"not_before": 0, "not_after": 2**32}
+    name = signers.common_name("publisher")
+    der = signers.certificate(signer.key.public_key(), name, signer.key, signs=True, **lifetime)
+    signer = replace(signer, der=der)
+    for root, error in ((SHA256(b""), None), (SHA256(b"\0"), Mismatch)):
+        statement = records.Statement(path=b"one", size=0, root=root, issued=0)
+        lie = m.FetchOk(b"handle", signers.signed(statement, signer), b"", b"")
+        adversary.on_call = answering(m.FETCH, lie)
+        for how in Presentation:
+            async with session(adversary.where, TrustEntry(der), presentation=how) as opened:
+                reader = await open_file(opened, b"one")
+                assert [type(fault) async for fault in reader.faults()] == [Mismatch] * bool(error)
+                if error is None:
+                    assert await reader.pread() == b""
+                    continue
+                with pytest.raises(error, match="an empty file"):
+                    await reader.pread()
 
 
 @pytest.mark.spec("fip-record-4")

@@ -55,7 +55,7 @@ def read(verified: VerifiedNodes, count: int, first: int, end: int) -> int:
     return asked
 
 
-@pytest.mark.spec("fip-client-17", "fip-client-18")
+@pytest.mark.spec("fip-client-17", "fip-client-18", "fim-cache-1", "fim-cache-3")
 @given(data=st.data(), count=st.integers(1, 70))
 def test_each_anchor_is_a_node_of_the_tree(data: st.DataObject, count: int) -> None:
     verified = known(count)

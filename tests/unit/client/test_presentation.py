@@ -68,7 +68,7 @@ FILES = tuple(
 )
 
 
-@pytest.mark.spec("fip-client-15", "fip-slice-2", "fip-hole-5")
+@pytest.mark.spec("fip-client-15", "fip-slice-1", "fip-slice-2", "fip-hole-5", "fim-hole-2", "fim-read-3")
 @pytest.mark.parametrize("how", ALL)
 @pytest.mark.parametrize("name", FILES)
 async def test_a_whole_file_is_the_same_in_every_presentation(
@@ -82,6 +82,7 @@ async def test_a_whole_file_is_the_same_in_every_presentation(
         assert await reader.pread() == expected, "the second time, from what is known by then"
 
 
+@pytest.mark.spec("fim-cache-3", "fim-read-3")
 @given(data=st.data())
 @settings(max_examples=25)
 def test_any_range_is_the_same_in_every_presentation(published: Published, served: Served, data: st.DataObject) -> None:
@@ -214,6 +215,7 @@ async def test_a_small_file_takes_one_round_trip(published: Published, served: S
         assert [call.name for call in calls] == ["FETCH"]
 
 
+@pytest.mark.spec("fip-client-16", "fim-read-2")
 async def test_one_read_of_a_large_file_takes_one_call_inline(gibibyte: Served) -> None:
     async with session(gibibyte) as opened:
         reader = await open_file(opened, b"file")
@@ -222,7 +224,7 @@ async def test_one_read_of_a_large_file_takes_one_call_inline(gibibyte: Served) 
         assert [call.name for call in calls] == ["READ"]
 
 
-@pytest.mark.spec("fip-client-14", "fim-ver-7")
+@pytest.mark.spec("fip-client-14", "fim-ver-7", "fim-cache-2")
 @pytest.mark.parametrize("how", ALL)
 async def test_the_signature_is_checked_once(
     published: Published, served: Served, how: Presentation, monkeypatch: pytest.MonkeyPatch

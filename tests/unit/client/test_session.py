@@ -156,7 +156,7 @@ async def test_a_chain_from_the_server(issued: tuple[Published, TrustEntry], iss
         assert reader.verified.signers[0].entry == entry
 
 
-@pytest.mark.spec("fip-cert-7")
+@pytest.mark.spec("fip-cert-7", "fim-trust-2")
 async def test_what_the_server_sends_is_not_trusted(
     issued: tuple[Published, TrustEntry], issued_served: Served
 ) -> None:

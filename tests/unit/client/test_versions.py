@@ -163,7 +163,7 @@ async def test_it_takes_the_last_of_several_versions(published: Published, adver
         assert not polls(adversary)
 
 
-@pytest.mark.spec("fip-client-22")
+@pytest.mark.spec("fip-client-22", "fip-record-5")
 async def test_only_a_newer_record_that_verifies_is_taken(
     published: Published, adversary: Adversary, tmp_path: Path
 ) -> None:
@@ -311,7 +311,7 @@ async def test_a_name_that_comes_again(published: Published, adversary: Adversar
 # the budget
 
 
-@pytest.mark.spec("fip-client-23", "fip-poll-8")
+@pytest.mark.spec("fip-client-23", "fip-poll-8", "fim-upd-4")
 @pytest.mark.parametrize("status", [Status.UPDATING, Status.BUSY])
 async def test_updating_for_ever_ends_with_the_budget(adversary: Adversary, status: Status) -> None:
     """Several readers share it, and the server answers each poll at once."""
@@ -367,7 +367,7 @@ async def test_unchanged_and_trouble_in_turns_end_with_the_budget(adversary: Adv
     assert 2 <= len(polls(adversary)) <= 5
 
 
-@pytest.mark.spec("fip-client-24")
+@pytest.mark.spec("fip-client-24", "fim-upd-5")
 async def test_without_a_budget_it_asks_once(published: Published, adversary: Adversary) -> None:
     async with session(adversary.where, wait=0.0) as opened:
         reader = await open_file(opened, b"f", most=0)
@@ -568,5 +568,7 @@ class Updates(RuleBasedStateMachine):
         self.runner.close()
 
 
-TestUpdates = pytest.mark.spec("fip-client-21", "fip-client-22", "fip-client-20")(Updates.TestCase)
+TestUpdates = pytest.mark.spec("fip-client-21", "fip-client-22", "fip-client-20", "fim-upd-2", "fim-upd-5")(
+    Updates.TestCase
+)
 TestUpdates.settings = hypothesis_settings(max_examples=25, stateful_step_count=20, deadline=None)

@@ -47,7 +47,7 @@ class StatusError(NfsVerityError):
 
     def __init__(self, status: object, message: str = "") -> None:
         self.status = status
-        super().__init__(message or f"the server answered {status}")
+        super().__init__(message or f"the server answered {getattr(status, 'name', status)}")
 
 
 class VerificationError(NfsVerityError):

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -40,6 +41,17 @@ def test_what_comes_out_of_the_oracle_is_what_is_committed() -> None:
     command = [sys.executable, "-m", "vectors", "--check"]
     result = subprocess.run(command, cwd=ROOT / "tests", capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+
+
+def test_the_oracle_imports_nothing_of_the_project() -> None:
+    folders = (ROOT / "tests" / "vectors", ROOT / "tests" / "oracle")
+    paths = [path for folder in folders for path in folder.glob("*.py") if not path.name.startswith("test_")]
+    assert len(paths) > 30
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            assert not [name for name in names if name.startswith("nfsverity")], path.name
 
 
 @cache

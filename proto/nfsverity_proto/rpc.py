@@ -180,6 +180,10 @@ _REPLY: Codec[Reply] = Codec(
 )
 _HEADER_MAX = 1024
 """Bytes that hold any call's or reply's header: two opaque_auth of 400 bytes, and numbers."""
+_SPARES = 4
+"""Messages whose memory is kept to be used again: the longest ones."""
+_GRAIN = 4096
+"""Memory is had in multiples of this, so that the next message, a few bytes longer, fits into it too."""
 _SUCCESS = struct.Struct(">IIIIII")
 _SUCCESS_REST = (MessageType.REPLY, ReplyStatus.ACCEPTED, AUTH_NONE, 0, AcceptStatus.SUCCESS)
 _CALL_HEADER = struct.Struct(">IIIIIIIIII")
@@ -298,8 +302,8 @@ class MessageAssembler:
         """The caller needs the message no more: its memory may be used again."""
         memory = message.obj
         message.release()
-        if isinstance(memory, bytearray) and len(self._spare) < 4:
-            self._spare.append(memory)
+        if isinstance(memory, bytearray):
+            self._spare = sorted((*self._spare, memory), key=len)[-_SPARES:]
 
     def _start_fragment(self, mark: int) -> None:
         length = mark & ~_LAST
@@ -317,12 +321,11 @@ class MessageAssembler:
 
     def _grow(self, length: int) -> None:
         if not self._filled:
-            fitting = [memory for memory in self._spare if len(memory) >= length]
-            if fitting:
-                self._message = fitting[0]
-                self._spare.remove(fitting[0])
+            fitting = next((at for at, memory in enumerate(self._spare) if len(memory) >= length), None)
+            if fitting is not None:
+                self._message = self._spare.pop(fitting)
                 return
-        larger = bytearray(length)
+        larger = bytearray(-(-length // _GRAIN) * _GRAIN)
         larger[: self._filled] = memoryview(self._message)[: self._filled]
         self._message = larger
 

@@ -185,7 +185,7 @@ class TestTrees:
 
 
 class TestSlowPeers:
-    @pytest.mark.spec("fip-server-16", "fip-server-17")
+    @pytest.mark.spec("fip-server-16")
     @pytest.mark.parametrize("part", [b"\x80", b"\x80\0\0\x28", b"\x80\0\0\x28" + bytes(39), b"\0\0\0\x04abcd"])
     def test_a_message_that_remains_incomplete(self, published: Published, part: bytes) -> None:
         with running(published.root, patience=0.2) as server, server.client() as client, server.client() as other:

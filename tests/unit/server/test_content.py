@@ -315,7 +315,7 @@ class TestSlices:
         result = client.call(m.FETCH, m.FetchArgs(b"", b"m", 2**20))
         assert bytes(result.data) == content[: 2**20]
 
-    @pytest.mark.spec("fip-limits-1", "fip-tree-5")
+    @pytest.mark.spec("fip-limits-1")
     def test_the_largest_level(self, tmp_path: Path) -> None:
         published = publish_tree(tmp_path / "tree", {})
         with (published.root / "sparse").open("wb") as file:

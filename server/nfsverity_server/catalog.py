@@ -21,7 +21,6 @@ from nfsverity_proto.errors import VerificationError
 from nfsverity_proto.hashes import HASH_NUMBERS
 from nfsverity_proto.messages import ROOT_HANDLE, Attributes, Entry, FileType, Status
 from nfsverity_proto.path import split_path
-from nfsverity_proto.record import decode_record
 from nfsverity_proto.statement import File, Kind, Statement, Tag, Time, decode_statement, tag_of
 from nfsverity_proto.tree import RFC9162
 from nfsverity_store.content import NotRegular, open_directory, open_file
@@ -197,8 +196,9 @@ class Catalog:
         """A record that was published, decoded. Raises `Answer(IO)` where it cannot be."""
         found = self._decoded.get(record)
         if found is None:
+            length = int.from_bytes(record[:4], "big")
+            data = record[4 : 4 + length]  # a record's first field, an opaque; the rest is for those who verify
             try:
-                data = decode_record(record).statement
                 statement = decode_statement(data, Kind.FILE)
                 tag = tag_of(data, statement.hash) if statement.hash in HASH_NUMBERS else None
             except VerificationError as error:
@@ -259,10 +259,12 @@ class Catalog:
                     raise Answer(Status.NOT_DIRECTORY if position >= base else Status.BAD_HANDLE)
                 if position:
                     at = self._step(names[position - 1], at, Status.BAD_HANDLE if position <= base else gone)
-                served = self._served(found.entry, name, at)
+                entry = self._child(found.entry, name)
+                served = self._served(name, at, None if entry is None else entry.is_file)
                 if served is None:
                     raise Answer(gone)
-                found = Object(b"/".join(names[: position + 1]), *served)
+                status, fits = served
+                found = Object(b"/".join(names[: position + 1]), status, entry if fits else None)
             if opening and not found.is_directory:
                 fd = _open(names[-1], at, Status.BAD_HANDLE if len(names) == base else Status.NOT_FOUND)
         finally:
@@ -279,14 +281,13 @@ class Catalog:
             os.close(at)
         return below
 
-    def _served(
-        self, above: IndexEntry | None, name: bytes, at: int
-    ) -> tuple[os.stat_result, IndexEntry | None] | None:
-        """What `name` in the open directory `at` is; None where it is nothing that is served. Raises `Answer`."""
-        if name == DIRECTORY_BYTES:
-            return None
-        entry = self._child(above, name)
-        if entry is None and not self.show_all:
+    def _served(self, name: bytes, at: int, signed: bool | None) -> tuple[os.stat_result, bool] | None:
+        """What `name` in the open directory `at` is; None where it is nothing that is served. Raises `Answer`.
+
+        `signed` tells what the index has of that name: a file, a directory (False), or nothing (None); the
+        result, whether that is what there is.
+        """
+        if name == DIRECTORY_BYTES or (signed is None and not self.show_all):
             return None
         try:
             status = os.stat(name, dir_fd=at, follow_symlinks=False)
@@ -297,9 +298,8 @@ class Catalog:
         kind = stat.S_IFMT(status.st_mode)
         if kind not in (stat.S_IFREG, stat.S_IFDIR):
             return None
-        if entry is not None and entry.is_file != (kind == stat.S_IFREG):
-            entry = None
-        return (status, entry) if entry is not None or self.show_all else None
+        fits = signed is not None and signed == (kind == stat.S_IFREG)
+        return (status, fits) if fits or self.show_all else None
 
     def _open_directory(self, names: Iterable[bytes]) -> int:
         """Raises `OSError`."""
@@ -322,26 +322,27 @@ class Catalog:
             raise Answer(_status_of(error, Status.BAD_HANDLE)) from None
         listed: list[Entry] = []
         try:
-            for name in self._names_after(fd, found.entry, after):
-                served = self._served(found.entry, name, fd)
+            for name, signed in self._names_after(fd, found.entry, after):
+                served = self._served(name, fd, signed)
                 if served is None:
                     continue
                 if len(listed) == most:
                     return listed, False
-                status, entry = served
                 path = found.path + b"/" + name if found.path else name
-                listed.append(Entry(name, self.handle_of(path), _attributes(status, entry is not None)))
+                listed.append(Entry(name, self.handle_of(path), _attributes(*served)))
         finally:
             os.close(fd)
         return listed, True
 
-    def _names_after(self, fd: int, entry: IndexEntry | None, after: bytes) -> Iterator[bytes]:
+    def _names_after(self, fd: int, entry: IndexEntry | None, after: bytes) -> Iterator[tuple[bytes, bool | None]]:
+        """Names above `after`, and what the index has of them (as `_served` wants it)."""
         if self.show_all:
-            yield from sorted(name for name in _scan(fd) if name > after)
+            signed = {} if entry is None else dict(self.index.names(entry.id, after, -1))
+            yield from sorted((name, signed.get(name)) for name in _scan(fd) if name > after)
             return
-        names = [after]
+        names = [(after, False)]
         while names and entry is not None:
-            names = self.index.names(entry.id, names[-1], NAMES_AT_ONCE)
+            names = self.index.names(entry.id, names[-1][0], NAMES_AT_ONCE)
             yield from names
 
     def _names_in(self, names: Sequence[bytes]) -> Iterable[bytes]:
@@ -358,7 +359,7 @@ class Catalog:
         entry: IndexEntry | None = self._root_entry
         for name in names:
             entry = self._child(entry, name)
-        return () if entry is None else self.index.names(entry.id, b"", -1)
+        return () if entry is None else [name for name, _ in self.index.names(entry.id, b"", -1)]
 
 
 def _split(path: bytes) -> tuple[bytes, ...]:
@@ -386,8 +387,8 @@ def _status_of(error: OSError, absent: Status) -> Status:
     return Status.ACCESS if error.errno in (errno.EACCES, errno.EPERM) else Status.IO
 
 
-def _attributes(status: os.stat_result, is_signed: bool) -> Attributes:
+def _attributes(status: os.stat_result, has_record: bool) -> Attributes:
     mtime = Time.from_ns(status.st_mtime_ns)
     if stat.S_ISDIR(status.st_mode):
         return Attributes(FileType.DIRECTORY, False, False, 0, mtime)
-    return Attributes(FileType.FILE, is_signed, bool(status.st_mode & stat.S_IXUSR), status.st_size, mtime)
+    return Attributes(FileType.FILE, has_record, bool(status.st_mode & stat.S_IXUSR), status.st_size, mtime)

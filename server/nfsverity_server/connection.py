@@ -136,16 +136,17 @@ class Connection:
         self,
         ready: asyncio.Future[None],
         add: Callable[..., object],
-        remove: Callable[[socket.socket], object],
+        remove: Callable[[int], object],
         late: float | None,
     ) -> None:
         """Until the socket can be read or written. Raises `TimeoutError`."""
-        add(self._sock, _set, ready)
+        fd = self._sock.fileno()
+        add(fd, _set, ready)
         try:
             async with asyncio.timeout_at(late):
                 await ready
         finally:
-            remove(self._sock)
+            remove(fd)
 
     async def _answer(self, message: memoryview) -> None:
         """Answer a call, or have it wait."""

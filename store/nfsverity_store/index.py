@@ -196,12 +196,13 @@ class Index:
         )
         return [_entry(row) for row in rows]
 
-    def names(self, parent: int, after: bytes, most: int) -> list[bytes]:
-        """Names above `after` in byte order, alone; -1 for all."""
+    def names(self, parent: int, after: bytes, most: int) -> list[tuple[bytes, bool]]:
+        """Names above `after` in byte order, and whether each is a file; -1 for all."""
         rows = self._execute(
-            "SELECT name FROM entry WHERE parent = ? AND name > ? ORDER BY name LIMIT ?", parent, after, most
+            "SELECT name, record IS NOT NULL FROM entry WHERE parent = ? AND name > ? ORDER BY name LIMIT ?",
+            *(parent, after, most),
         )
-        return [row[0] for row in rows]
+        return [(name, bool(is_file)) for name, is_file in rows]
 
     def files(self, base: int = ROOT_ID, path: bytes = b"") -> Iterator[tuple[bytes, IndexEntry]]:
         """Every file below a directory, with its path, directory by directory."""

@@ -118,8 +118,8 @@ def test_names_come_in_byte_order(names: set[bytes], after: bytes) -> None:
         index.begin()
     index.put_files(row(ROOT_ID, name) for name in names)
     expected = sorted(name for name in names if name > after)
-    assert index.names(ROOT_ID, after, -1) == expected
-    assert index.names(ROOT_ID, after, 3) == expected[:3]
+    assert index.names(ROOT_ID, after, -1) == [(name, True) for name in expected]
+    assert [name for name, _ in index.names(ROOT_ID, after, 3)] == expected[:3]
     assert [entry.name for entry in index.children(ROOT_ID, after, 3)] == expected[:3]
     index.close()
 

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Generic, TypeVar
 
-from construct import Construct
-
 from . import rpc
 from .errors import MalformedMessage, StatusError
 from .path import split_path
@@ -22,6 +20,7 @@ from .xdr import (
     Bool,
     Buffer,
     Codec,
+    Declaration,
     Enumerated,
     Opaque,
     Optional,
@@ -266,8 +265,8 @@ class Procedure(Generic[Arguments, Ok]):
         self,
         number: int,
         name: str,
-        arguments: Construct | None,
-        ok: Construct,
+        arguments: Declaration | None,
+        ok: Declaration,
         statuses: str,
         *,
         has_tail: bool = False,
@@ -276,7 +275,7 @@ class Procedure(Generic[Arguments, Ok]):
         self.name = name
         self.statuses = frozenset({Status.OK, *(Status[status] for status in statuses.split())})
         self._arguments: Codec[Arguments] | None = None if arguments is None else Codec(arguments)
-        arms: Mapping[Status, Construct | None] = dict.fromkeys(self.statuses) | {Status.OK: ok}
+        arms: Mapping[Status, Declaration | None] = dict.fromkeys(self.statuses) | {Status.OK: ok}
         self._result: Codec[Ok | Status] = Codec(
             Union(Enumerated(Status), arms, lambda value: value if isinstance(value, Status) else Status.OK),
             has_tail=has_tail,

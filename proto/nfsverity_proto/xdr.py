@@ -1,11 +1,10 @@
 # SPDX-FileCopyrightText: the nfs-verity authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""RFC 4506 in Construct, strictly: one canonical encoding, and every other is refused.
+"""RFC 4506, strictly: one canonical encoding, and every other is refused (fim-dec-1).
 
-Construct's own types ignore trailing bytes, take non-zero padding, read any non-zero byte as true and
-let unknown enum values through. These do not (fim-dec-1), and they check a length against its bound
-before anything of that length is read or made. Wire structures are declared once with them, in
-`statement`, `attestation`, `record`, `rpc` and `messages`; no Construct object leaves this package.
+Trailing bytes, padding that is not zero, a boolean other than 0 and 1 and unknown enum values are errors, and a
+length is checked against its bound before anything of that length is read or made. Wire structures are
+declared once, for both directions, in `statement`, `record`, `rpc` and `messages`.
 """
 
 from __future__ import annotations
@@ -16,8 +15,6 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any, Generic, TypeVar
-
-from construct import Construct
 
 Buffer = bytes | bytearray | memoryview
 T = TypeVar("T")
@@ -61,26 +58,36 @@ def _bounded(length: int, least: int, most: int, what: str) -> int:
     return length
 
 
-class _Number(Construct):  # type: ignore[misc]
+class Declaration:
+    """How values of one XDR type are read and written."""
+
+    def read(self, source: _Input) -> Any:
+        """The next value. Raises `XdrError`."""
+        raise NotImplementedError
+
+    def write(self, value: Any, sink: _Output) -> None:
+        """Raises `XdrError` for a value that the type does not have."""
+        raise NotImplementedError
+
+
+class _Number(Declaration):
     def __init__(self, code: str) -> None:
-        super().__init__()
         self.packing = struct.Struct(code)
 
-    def _parse(self, stream: _Input, context: object, path: object) -> int:
-        at = stream.at
+    def read(self, source: _Input) -> int:
+        at = source.at
         try:
-            value: int = self.packing.unpack_from(stream.data, at)[0]
+            value: int = self.packing.unpack_from(source.data, at)[0]
         except struct.error:
-            raise XdrError(f"ends after {len(stream.data) - at} of {self.packing.size} bytes") from None
-        stream.at = at + self.packing.size
+            raise XdrError(f"ends after {len(source.data) - at} of {self.packing.size} bytes") from None
+        source.at = at + self.packing.size
         return value
 
-    def _build(self, obj: int, stream: _Output, context: object, path: object) -> int:
+    def write(self, value: int, sink: _Output) -> None:
         try:
-            stream.write(self.packing.pack(obj))
+            sink.write(self.packing.pack(value))
         except struct.error:
-            raise XdrError(f"{obj!r} does not fit {8 * self.packing.size} bits") from None
-        return obj
+            raise XdrError(f"{value!r} does not fit {8 * self.packing.size} bits") from None
 
 
 UInt = _Number(">I")
@@ -88,35 +95,32 @@ UHyper = _Number(">Q")
 Hyper = _Number(">q")
 
 
-class _Bool(Construct):  # type: ignore[misc]
-    def _parse(self, stream: _Input, context: object, path: object) -> bool:
-        value = UInt._parse(stream, context, path)
+class _Bool(Declaration):
+    def read(self, source: _Input) -> bool:
+        value = UInt.read(source)
         if value > 1:
             raise XdrError(f"a bool of {value}")
         return value == 1
 
-    def _build(self, obj: bool, stream: _Output, context: object, path: object) -> bool:
-        stream.write(b"\0\0\0\1" if obj else b"\0\0\0\0")
-        return obj
+    def write(self, value: bool, sink: _Output) -> None:
+        sink.write(b"\0\0\0\1" if value else b"\0\0\0\0")
 
 
 Bool = _Bool()
 
 
-class Enumerated(Construct):  # type: ignore[misc]
+class Enumerated(Declaration):
     """A closed enum: a value that is not listed is an error."""
 
     def __init__(self, enum: type[IntEnum]) -> None:
-        super().__init__()
         self.members: dict[int, IntEnum] = {int(member): member for member in enum}
         self.name_of_enum = enum.__name__
 
-    def _parse(self, stream: _Input, context: object, path: object) -> IntEnum:
-        return self._member(UInt._parse(stream, context, path))
+    def read(self, source: _Input) -> IntEnum:
+        return self._member(UInt.read(source))
 
-    def _build(self, obj: IntEnum, stream: _Output, context: object, path: object) -> IntEnum:
-        UInt._build(self._member(obj).value, stream, context, path)
-        return obj
+    def write(self, value: IntEnum, sink: _Output) -> None:
+        UInt.write(self._member(value).value, sink)
 
     def _member(self, value: int) -> IntEnum:
         try:
@@ -125,104 +129,95 @@ class Enumerated(Construct):  # type: ignore[misc]
             raise XdrError(f"{value} is no {self.name_of_enum}") from None
 
 
-class Fixed(Construct):  # type: ignore[misc]
+class Fixed(Declaration):
     """`opaque x[length]`; the length is a multiple of 4, so that nothing is padded."""
 
     def __init__(self, length: int) -> None:
-        super().__init__()
         if length % 4:
             raise ValueError("a fixed opaque here needs no padding")
         self.length = length
 
-    def _parse(self, stream: _Input, context: object, path: object) -> bytes:
-        start = stream.pass_over(self.length)
-        return bytes(stream.data[start : stream.at])
+    def read(self, source: _Input) -> bytes:
+        start = source.pass_over(self.length)
+        return bytes(source.data[start : source.at])
 
-    def _build(self, obj: bytes, stream: _Output, context: object, path: object) -> bytes:
-        _bounded(len(obj), self.length, self.length, "an opaque")
-        stream.write(obj)
-        return obj
+    def write(self, value: bytes, sink: _Output) -> None:
+        _bounded(len(value), self.length, self.length, "an opaque")
+        sink.write(value)
 
 
-class Opaque(Construct):  # type: ignore[misc]
+class Opaque(Declaration):
     """`opaque x<most>`, of at least `least` bytes."""
 
     def __init__(self, most: int, least: int = 0) -> None:
-        super().__init__()
         self.least, self.most = least, most
 
-    def _parse(self, stream: _Input, context: object, path: object) -> bytes:
-        start, end = self._span(stream)
-        return bytes(stream.data[start:end])
+    def read(self, source: _Input) -> bytes:
+        start, end = self._span(source)
+        return bytes(source.data[start:end])
 
-    def _span(self, stream: _Input) -> tuple[int, int]:
+    def _span(self, source: _Input) -> tuple[int, int]:
         """Where the bytes are. Nothing is read or made before their number is checked."""
-        length = UInt._parse(stream, None, None)
+        length = UInt.read(source)
         if not self.least <= length <= self.most:
             _bounded(length, self.least, self.most, "an opaque")
-        start = stream.pass_over(length + (-length & 3))
+        start = source.pass_over(length + (-length & 3))
         end = start + length
-        if end != stream.at and any(stream.data[end : stream.at]):
+        if end != source.at and any(source.data[end : source.at]):
             raise XdrError("padding that is not zero")
         return start, end
 
-    def _build(self, obj: bytes, stream: _Output, context: object, path: object) -> bytes:
-        length = _bounded(len(obj), self.least, self.most, "an opaque")
-        stream.write(_LENGTH.pack(length))
-        stream.write(obj)
-        stream.write(_ZEROS[-length & 3])
-        return obj
+    def write(self, value: bytes, sink: _Output) -> None:
+        length = _bounded(len(value), self.least, self.most, "an opaque")
+        sink.write(_LENGTH.pack(length))
+        sink.write(value)
+        sink.write(_ZEROS[-length & 3])
 
 
 class Tail(Opaque):
     """`opaque x<most>` as the last item of a message: a view of it, never a copy."""
 
-    def _parse(self, stream: _Input, context: object, path: object) -> memoryview:  # type: ignore[override]
-        start, end = self._span(stream)
-        return memoryview(stream.data)[start:end]
+    def read(self, source: _Input) -> memoryview:  # type: ignore[override]
+        start, end = self._span(source)
+        return memoryview(source.data)[start:end]
 
-    def _build(self, obj: Buffer, stream: _Output, context: object, path: object) -> Buffer:  # type: ignore[override]
-        stream.write(_LENGTH.pack(_bounded(len(obj), self.least, self.most, "an opaque")))
-        stream.tail = obj
-        return obj
+    def write(self, value: Buffer, sink: _Output) -> None:
+        sink.write(_LENGTH.pack(_bounded(len(value), self.least, self.most, "an opaque")))
+        sink.tail = value
 
 
-class Array(Construct):  # type: ignore[misc]
+class Array(Declaration):
     """`element x<most>`, of at least `least` elements, as a tuple."""
 
-    def __init__(self, element: Construct, most: int, least: int = 0) -> None:
-        super().__init__()
+    def __init__(self, element: Declaration, most: int, least: int = 0) -> None:
         self.element, self.least, self.most = element, least, most
 
-    def _parse(self, stream: _Input, context: object, path: object) -> tuple[Any, ...]:
-        count = _bounded(UInt._parse(stream, context, path), self.least, self.most, "an array")
-        return tuple([self.element._parse(stream, context, path) for _ in range(count)])
+    def read(self, source: _Input) -> tuple[Any, ...]:
+        count = _bounded(UInt.read(source), self.least, self.most, "an array")
+        return tuple([self.element.read(source) for _ in range(count)])
 
-    def _build(self, obj: Sequence[Any], stream: _Output, context: object, path: object) -> Sequence[Any]:
-        UInt._build(_bounded(len(obj), self.least, self.most, "an array"), stream, context, path)
-        for element in obj:
-            self.element._build(element, stream, context, path)
-        return obj
+    def write(self, value: Sequence[Any], sink: _Output) -> None:
+        UInt.write(_bounded(len(value), self.least, self.most, "an array"), sink)
+        for element in value:
+            self.element.write(element, sink)
 
 
-class Optional(Construct):  # type: ignore[misc]
+class Optional(Declaration):
     """`element *x`: None, or the element."""
 
-    def __init__(self, element: Construct) -> None:
-        super().__init__()
+    def __init__(self, element: Declaration) -> None:
         self.element = element
 
-    def _parse(self, stream: _Input, context: object, path: object) -> Any:
-        return self.element._parse(stream, context, path) if Bool._parse(stream, context, path) else None
+    def read(self, source: _Input) -> Any:
+        return self.element.read(source) if Bool.read(source) else None
 
-    def _build(self, obj: Any, stream: _Output, context: object, path: object) -> Any:
-        Bool._build(obj is not None, stream, context, path)
-        if obj is not None:
-            self.element._build(obj, stream, context, path)
-        return obj
+    def write(self, value: Any, sink: _Output) -> None:
+        Bool.write(value is not None, sink)
+        if value is not None:
+            self.element.write(value, sink)
 
 
-class Union(Construct):  # type: ignore[misc]
+class Union(Declaration):
     """A discriminated union whose value tells its own arm.
 
     `arms` maps discriminants to declarations, None for void: the value of a void arm is the discriminant
@@ -231,38 +226,35 @@ class Union(Construct):  # type: ignore[misc]
 
     def __init__(
         self,
-        discriminant: Construct,
-        arms: Mapping[Any, Construct | None],
+        discriminant: Declaration,
+        arms: Mapping[Any, Declaration | None],
         discriminate: Callable[[Any], Any],
     ) -> None:
-        super().__init__()
         self.discriminant, self.arms, self.discriminate = discriminant, arms, discriminate
 
-    def _parse(self, stream: _Input, context: object, path: object) -> Any:
-        which = self.discriminant._parse(stream, context, path)
+    def read(self, source: _Input) -> Any:
+        which = self.discriminant.read(source)
         arm = self._arm(which)
-        return which if arm is None else arm._parse(stream, context, path)
+        return which if arm is None else arm.read(source)
 
-    def _build(self, obj: Any, stream: _Output, context: object, path: object) -> Any:
-        which = self.discriminate(obj)
+    def write(self, value: Any, sink: _Output) -> None:
+        which = self.discriminate(value)
         arm = self._arm(which)
-        self.discriminant._build(which, stream, context, path)
+        self.discriminant.write(which, sink)
         if arm is not None:
-            arm._build(obj, stream, context, path)
-        return obj
+            arm.write(value, sink)
 
-    def _arm(self, which: Any) -> Construct | None:
+    def _arm(self, which: Any) -> Declaration | None:
         try:
             return self.arms[which]
         except KeyError:
             raise XdrError(f"a union has no arm {which!r}") from None
 
 
-class Structure(Construct):  # type: ignore[misc]
+class Structure(Declaration):
     """A struct whose value is the dataclass `cls`; the fields are given in the order of both."""
 
-    def __init__(self, cls: type[Any], **fields: Construct) -> None:
-        super().__init__()
+    def __init__(self, cls: type[Any], **fields: Declaration) -> None:
         self.cls = cls
         self.fields = tuple(fields.items())
         self.declarations = tuple(fields.values())
@@ -270,23 +262,22 @@ class Structure(Construct):  # type: ignore[misc]
         if names != tuple(fields):
             raise ValueError(f"the fields of {cls.__name__} are {names}, not {tuple(fields)}")
 
-    def _parse(self, stream: _Input, context: object, path: object) -> Any:
-        values = [field._parse(stream, context, path) for field in self.declarations]
+    def read(self, source: _Input) -> Any:
+        values = [field.read(source) for field in self.declarations]
         try:
             return self.cls(*values)
         except ValueError as error:
             raise XdrError(str(error)) from error
 
-    def _build(self, obj: Any, stream: _Output, context: object, path: object) -> Any:
+    def write(self, value: Any, sink: _Output) -> None:
         for name, field in self.fields:
-            field._build(getattr(obj, name), stream, context, path)
-        return obj
+            field.write(getattr(value, name), sink)
 
 
 class Codec(Generic[T]):
     """Bytes to a value and back, by one declaration. `ValueError`s that a dataclass raises are refusals too."""
 
-    def __init__(self, declaration: Construct, *, has_tail: bool = False) -> None:
+    def __init__(self, declaration: Declaration, *, has_tail: bool = False) -> None:
         self.declaration = declaration
         self.has_tail = has_tail
 
@@ -299,17 +290,17 @@ class Codec(Generic[T]):
 
     def decode_head(self, data: Buffer) -> tuple[T, int]:
         """The value at the start of `data`, and where it ends."""
-        stream = _Input(memoryview(data) if self.has_tail else bytes(data))
-        value: T = self.declaration._parse(stream, None, None)
-        return value, stream.at
+        source = _Input(memoryview(data) if self.has_tail else bytes(data))
+        value: T = self.declaration.read(source)
+        return value, source.at
 
     def encode(self, value: T) -> bytes:
         return b"".join(self.encode_parts(value))
 
     def encode_parts(self, value: T) -> list[Buffer]:
         """The encoding in one to three buffers; a `Tail` is the second one, as it was given."""
-        stream = _Output()
-        self.declaration._build(value, stream, None, None)
-        if stream.tail is None:
-            return [stream.getvalue()]
-        return [stream.getvalue(), stream.tail, bytes(-len(stream.tail) & 3)]
+        sink = _Output()
+        self.declaration.write(value, sink)
+        if sink.tail is None:
+            return [sink.getvalue()]
+        return [sink.getvalue(), sink.tail, bytes(-len(sink.tail) & 3)]

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Signers' certificates: what a leaf must say, and chains to a CA (fim, "Certificates").
 
-The library builds and checks chains (RFC 5280 section 6); the leaf's own extensions are judged here.
+What is judged of a signer's certificate is read here; the library builds and checks chains (RFC 5280 section 6).
 """
 
 from __future__ import annotations
@@ -13,19 +13,51 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from . import der
 from .errors import BadCertificate, Expired, NotYetValid, WrongUsage
 from .record import Fingerprint, fingerprint_of
 
 if TYPE_CHECKING:
     from cryptography import x509
+    from cryptography.x509 import verification
 
 DER_MAX = 16384
 CHAIN_MAX = 8
-"""Certificates that are ever looked at for one signer, itself included."""
-DOCUMENT_SIGNING = "1.3.6.1.5.5.7.3.36"
-"""id-kp-documentSigning (RFC 9336)."""
-_RSASSA_PSS = "1.2.840.113549.1.1.10"
-"""id-RSASSA-PSS (RFC 4055); the keys of rsa_pss_rsae_sha256 are of rsaEncryption (fim-sig-3)."""
+"""Certificates that are ever looked at for one signer, itself included (fim-cert-13)."""
+DOCUMENT_SIGNING, ANY_PURPOSE = "1.3.6.1.5.5.7.3.36", "2.5.29.37.0"
+"""id-kp-documentSigning (RFC 9336), and anyExtendedKeyUsage (RFC 5280 section 4.2.1.12)."""
+
+_KEY_USAGE, _EXTENDED_KEY_USAGE = "2.5.29.15", "2.5.29.37"
+_VERSION_3 = bytes.fromhex("a003020102")
+_ISSUER_ID, _SUBJECT_ID, _EXTENSIONS = 0x81, 0x82, 0xA3
+"""The tags of the optional fields of a TBSCertificate (RFC 5280 section 4.1)."""
+_TEXTS = {der.UTF8_STRING: "utf-8", der.PRINTABLE_STRING: "ascii", der.IA5_STRING: "ascii"}
+"""The types of value that a trust entry can name, and how they are encoded (fim-trust-6)."""
+_SHORT_NAMES = {
+    "2.5.4.3": "CN",
+    "2.5.4.6": "C",
+    "2.5.4.7": "L",
+    "2.5.4.8": "ST",
+    "2.5.4.9": "STREET",
+    "2.5.4.10": "O",
+    "2.5.4.11": "OU",
+    "0.9.2342.19200300.100.1.1": "UID",
+    "0.9.2342.19200300.100.1.25": "DC",
+}
+"""RFC 4514 section 3."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """Of a subject: its type, in numbers and dots, and its value, as bytes and as text where it is one."""
+
+    type: str
+    value: bytes = field(repr=False)
+    text: str | None
+
+    def __str__(self) -> str:
+        value = "#" + self.value.hex() if self.text is None else _escaped(self.text)
+        return f"{_SHORT_NAMES.get(self.type, self.type)}={value}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,73 +67,169 @@ class Certificate:
     der: bytes = field(repr=False)
     fingerprint: Fingerprint
     """Under SHA-256, for people and for keys of tables."""
+    attributes: frozenset[Attribute] = field(repr=False)
+    """Of the subject."""
     subject: str
     """RFC 4514."""
     not_before: int
     not_after: int
-    public_key: Any = field(repr=False)
     signs: bool
     """keyUsage has digitalSignature."""
     purposes: frozenset[str] | None
     """The OIDs of extKeyUsage; None where it is absent."""
     spki: bytes = field(repr=False)
     """The DER of the public key."""
-    x509: x509.Certificate = field(repr=False)
+
+    @property
+    def public_key(self) -> Any:
+        """Raises `BadCertificate`."""
+        return load_public_key(self.spki)
+
+    @property
+    def x509(self) -> x509.Certificate:
+        """For what is not judged here. Raises `BadCertificate`."""
+        return _load(self.der)
 
     def key_id(self) -> bytes:
-        """Two signers are distinct when these are."""
+        """Two signers are distinct when these are (fim-trust-8)."""
         return self.spki
 
 
 @lru_cache(maxsize=256)
-def parse_certificate(der: bytes) -> Certificate:
-    """Raises `BadCertificate`."""
-    from cryptography import x509
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-    if len(der) > DER_MAX:
-        raise BadCertificate(f"a certificate of {len(der)} bytes; {DER_MAX} are allowed")
+def parse_certificate(data: bytes) -> Certificate:
+    """Raises `BadCertificate` for what cannot be decoded by the draft's rules, which are no library's (fim-cert-3)."""
+    if len(data) > DER_MAX:
+        raise BadCertificate(f"a certificate of {len(data)} bytes; {DER_MAX} are allowed")
     try:
-        certificate = x509.load_der_x509_certificate(der)
+        return _parse(data)
+    except ValueError as error:
+        raise BadCertificate(f"the certificate cannot be decoded: {error}") from error
+
+
+def _parse(data: bytes) -> Certificate:
+    whole = der.Reader(der.only(data, der.SEQUENCE))
+    fields = der.Reader(whole.read(der.SEQUENCE))
+    whole.read(der.SEQUENCE)
+    whole.read(der.BIT_STRING)  # the issuer's signature
+    whole.end()
+    if fields.read_whole(_VERSION_3[0]) != _VERSION_3:
+        raise ValueError("it is not of version 3")
+    fields.read(der.INTEGER)  # serial number
+    fields.read(der.SEQUENCE)  # the issuer's algorithm
+    fields.read(der.SEQUENCE)  # the issuer
+    validity = der.Reader(fields.read(der.SEQUENCE))
+    not_before, not_after = der.time(validity), der.time(validity)
+    validity.end()
+    names = _parse_names(der.Reader(fields.read(der.SEQUENCE)))
+    spki = fields.read_whole(der.SEQUENCE)
+    for tag in (_ISSUER_ID, _SUBJECT_ID):
+        if fields.tag == tag:
+            fields.read(tag)
+    extensions = _parse_extensions(fields.read(_EXTENSIONS)) if fields else {}
+    fields.end()
+    usage, purposes = extensions.get(_KEY_USAGE), extensions.get(_EXTENDED_KEY_USAGE)
+    return Certificate(
+        der=data,
+        fingerprint=fingerprint_of(data),
+        attributes=frozenset(attribute for name in names for attribute in name),
+        subject=",".join("+".join(map(str, name)) for name in reversed(names)),
+        not_before=not_before,
+        not_after=not_after,
+        signs=usage is not None and _parse_usage(usage),
+        purposes=None if purposes is None else _parse_purposes(purposes),
+        spki=spki,
+    )
+
+
+def _parse_names(reader: der.Reader) -> list[list[Attribute]]:
+    """Relative distinguished names; most have one attribute."""
+    names: list[list[Attribute]] = []
+    while reader:
+        name: list[Attribute] = []
+        attributes = der.Reader(reader.read(der.SET))
+        while attributes or not name:
+            fields = der.Reader(attributes.read(der.SEQUENCE))
+            type = der.object_identifier(fields.read(der.OBJECT_IDENTIFIER))
+            tag = fields.tag
+            value = fields.read()
+            fields.end()
+            name.append(Attribute(type, value, _text(tag, value)))
+        names.append(name)
+    return names
+
+
+def _text(tag: int | None, value: bytes) -> str | None:
+    try:
+        return value.decode(_TEXTS[tag]) if tag in _TEXTS else None
+    except UnicodeDecodeError:
+        return None
+
+
+def _parse_extensions(data: bytes) -> dict[str, bytes]:
+    """The values of the extensions; whether they are critical makes no difference here (fim-cert-9)."""
+    extensions: dict[str, bytes] = {}
+    reader = der.Reader(der.only(data, der.SEQUENCE))
+    while reader or not extensions:
+        fields = der.Reader(reader.read(der.SEQUENCE))
+        type = der.object_identifier(fields.read(der.OBJECT_IDENTIFIER))
+        if fields.tag == der.BOOLEAN and fields.read(der.BOOLEAN) != b"\xff":
+            raise ValueError("a BOOLEAN that is not TRUE where it is not left out")
+        if type in extensions:
+            raise ValueError(f"the extension {type} twice")
+        extensions[type] = fields.read(der.OCTET_STRING)
+        fields.end()
+    return extensions
+
+
+def _parse_usage(data: bytes) -> bool:
+    """Whether keyUsage has digitalSignature, its first bit."""
+    bits = der.named_bits(der.only(data, der.BIT_STRING))
+    return bool(bits) and bits[0] & 0x80 != 0
+
+
+def _parse_purposes(data: bytes) -> frozenset[str]:
+    purposes: set[str] = set()
+    reader = der.Reader(der.only(data, der.SEQUENCE))
+    while reader or not purposes:
+        purposes.add(der.object_identifier(reader.read(der.OBJECT_IDENTIFIER)))
+    return frozenset(purposes)
+
+
+def _escaped(text: str) -> str:
+    """RFC 4514 section 2.4."""
+    escaped = "".join("\\00" if c == "\0" else f"\\{c}" if c in '"+,;<>\\' else c for c in text)
+    if escaped.startswith(("#", " ")):
+        escaped = "\\" + escaped
+    return escaped[:-1] + "\\ " if escaped.endswith(" ") and text != " " else escaped
+
+
+@lru_cache(maxsize=256)
+def load_public_key(spki: bytes) -> Any:
+    """The key, where it is in the one encoding that it has (fim-sig-13). Raises `BadCertificate`."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+
+    try:
+        key = load_der_public_key(spki)
+        encoded = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise BadCertificate(f"the certificate's key cannot be decoded: {error}") from error
+    if encoded != spki:
+        raise BadCertificate("the certificate's key is not in its one encoding")
+    return key
+
+
+@lru_cache(maxsize=256)
+def _load(data: bytes) -> x509.Certificate:
+    from cryptography import x509
+
+    try:
+        certificate = x509.load_der_x509_certificate(data)
         if certificate.serial_number <= 0:  # RFC 5280 section 4.1.2.2
             raise ValueError("a serial number that is not positive")
-        if certificate.public_key_algorithm_oid.dotted_string == _RSASSA_PSS:  # which the library takes for RSA
-            raise ValueError("a key for RSASSA-PSS only; no scheme is for those")
-        extensions = certificate.extensions
-        public_key = certificate.public_key()
-        subject = certificate.subject.rfc4514_string()
-    except (
-        ValueError,
-        TypeError,  # for some names whose type and value do not fit
-        Warning,  # where a program turns the library's into errors
-        UnsupportedAlgorithm,
-        x509.DuplicateExtension,
-        x509.InvalidVersion,
-        x509.UnsupportedGeneralNameType,
-    ) as error:
+    except (ValueError, x509.InvalidVersion, Warning) as error:  # Warning: where a program turns them into errors
         raise BadCertificate(f"the certificate cannot be decoded: {error}") from error
-    try:
-        signs = extensions.get_extension_for_class(x509.KeyUsage).value.digital_signature
-    except x509.ExtensionNotFound:
-        signs = False
-    try:
-        usage = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-        purposes = frozenset(purpose.dotted_string for purpose in usage)
-    except x509.ExtensionNotFound:
-        purposes = None
-    return Certificate(
-        der=der,
-        fingerprint=fingerprint_of(der),
-        subject=subject,
-        not_before=int(certificate.not_valid_before_utc.timestamp()),
-        not_after=int(certificate.not_valid_after_utc.timestamp()),
-        public_key=public_key,
-        signs=signs,
-        purposes=purposes,
-        spki=public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
-        x509=certificate,
-    )
+    return certificate
 
 
 def check_leaf(certificate: Certificate, now: int, *, in_chain: bool) -> None:
@@ -123,30 +251,48 @@ def check_leaf(certificate: Certificate, now: int, *, in_chain: bool) -> None:
         raise WrongUsage("the signer's certificate is for other purposes than documentSigning")
 
 
-def check_chain(leaf: Certificate, intermediates: Sequence[bytes], anchor: Certificate, now: int) -> None:
-    """That `leaf` leads to `anchor` (RFC 5280 section 6), now. Raises `BadCertificate`."""
+def check_chain(leaf: Certificate, given: Sequence[bytes], anchor: Certificate, now: int) -> None:
+    """That `leaf` leads to `anchor` (RFC 5280 section 6), now. Raises `BadCertificate`.
+
+    `given` are certificates that may lie in between. Those that cannot be decoded are passed over. How many
+    signatures are checked in search of a path is bounded by the library (fim-cert-17).
+    """
     from cryptography.x509 import verification
 
+    if leaf.der == anchor.der:  # fim-cert-16
+        raise BadCertificate("the signer's certificate is that of the CA itself")
     parsed = []
-    for der in intermediates[: CHAIN_MAX - 1]:
+    for data in given[: CHAIN_MAX - 1]:
         try:
-            parsed.append(parse_certificate(der).x509)
+            parsed.append(parse_certificate(data).x509)
         except BadCertificate:
             continue
     policy = (
         verification.PolicyBuilder()
         .store(verification.Store([anchor.x509]))
         .time(datetime.fromtimestamp(now, UTC).replace(tzinfo=None))
-        .extension_policies(
-            ca_policy=verification.ExtensionPolicy.webpki_defaults_ca(),
-            ee_policy=verification.ExtensionPolicy.permit_all(),
-        )
+        .extension_policies(ca_policy=_ca_policy(), ee_policy=verification.ExtensionPolicy.permit_all())
         .build_client_verifier()
     )
     try:
         policy.verify(leaf.x509, parsed)
     except verification.VerificationError as error:
         raise BadCertificate(f"the signer's certificate does not lead to the trusted CA: {error}") from error
+
+
+@lru_cache(maxsize=1)
+def _ca_policy() -> verification.ExtensionPolicy:
+    """The library's, but for the extended key usage: it would ask for that of a TLS client (fim-cert-15)."""
+    from cryptography import x509
+    from cryptography.x509 import verification
+
+    def check(_policy: object, _certificate: object, usage: x509.ExtendedKeyUsage | None) -> None:
+        if usage is not None and not {DOCUMENT_SIGNING, ANY_PURPOSE} & {one.dotted_string for one in usage}:
+            raise ValueError("a CA for other purposes than documentSigning")
+
+    return verification.ExtensionPolicy.webpki_defaults_ca().may_be_present(
+        x509.ExtendedKeyUsage, verification.Criticality.AGNOSTIC, check
+    )
 
 
 def _day(seconds: int) -> str:

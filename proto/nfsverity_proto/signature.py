@@ -25,6 +25,7 @@ _ED25519_L = 2**252 + 27742317777372353535851937790883648493
 _P256_N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 _P384_N = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFC7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973
 RSA_BITS_MIN, RSA_BITS_MAX = 2048, 4096
+RSA_EXPONENT_MIN, RSA_EXPONENT_MAX = 65537, 2**31 - 1
 PSS_SALT_LENGTH = 32
 
 _ED25519_SMALL_ORDER_Y = frozenset({
@@ -95,8 +96,8 @@ def _fits_rsa(key: Any) -> bool:
 
     if not isinstance(key, rsa.RSAPublicKey) or not RSA_BITS_MIN <= key.key_size <= RSA_BITS_MAX:
         return False
-    exponent = key.public_numbers().e
-    return exponent >= 65537 and exponent % 2 == 1
+    numbers = key.public_numbers()
+    return RSA_EXPONENT_MIN <= numbers.e <= RSA_EXPONENT_MAX and numbers.e % 2 == numbers.n % 2 == 1
 
 
 def pss_padding() -> padding.PSS:

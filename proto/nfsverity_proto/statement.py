@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import itertools
-import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -196,8 +195,6 @@ FILE = Structure(
 CLAIM = Union(Enumerated(Kind), {Kind.CONTENT: CONTENT, Kind.FILE: FILE}, _kind_of)
 TAG = Structure(Tag, hash=UInt, digest=HASH)
 
-_START = struct.Struct(">IIII")
-"""magic, format, hash, kind: all of a statement that is looked at before its kind is accepted."""
 _WHOLE: Codec[_Whole] = Codec(
     Structure(_Whole, magic=UInt, format=UInt, hash=UInt, claim=CLAIM, extensions=Array(EXTENSION, 16))
 )
@@ -220,14 +217,11 @@ def decode_statement(data: Buffer, kind: Kind | None = None) -> Statement:
     try:
         if len(data) > STATEMENT_MAX:
             raise XdrError(f"a statement of {len(data)} bytes; {STATEMENT_MAX} are allowed")
-        if len(data) < _START.size:
-            raise XdrError(f"a statement of {len(data)} bytes")
-        magic, format, _, number = _START.unpack_from(data)
-        if magic != MAGIC:
+        if (magic := _uint(data, 0)) != MAGIC:
             raise XdrError(f"magic {magic:#010x} is not {MAGIC:#010x}")
-        if format != FORMAT:
+        if (format := _uint(data, 4)) != FORMAT:  # of which nothing else is known, not even its length (fim-dec-5)
             raise Unsupported(f"format {format} is not known here")
-        found = Kind(number)
+        found = Kind(_uint(data, 12))
         if found not in CLAIM.arms or kind not in (None, found):
             raise WrongKind(
                 "the record is of another kind",
@@ -238,6 +232,14 @@ def decode_statement(data: Buffer, kind: Kind | None = None) -> Statement:
         return Statement(whole.hash, whole.claim, whole.extensions)
     except ValueError as error:
         raise Malformed(f"the statement cannot be decoded: {error}") from error
+
+
+def _uint(data: Buffer, at: int) -> int:
+    """One of magic, format, hash and kind: all that is looked at before the kind is accepted."""
+    part = bytes(data[at : at + 4])
+    if len(part) < 4:
+        raise XdrError(f"a statement of {len(data)} bytes")
+    return int.from_bytes(part)
 
 
 def tag_of(statement: bytes, hash: int) -> Tag:

@@ -70,11 +70,11 @@ class TrustEntry:
         return self.covers_url(url)
 
     def subject_fits(self, certificate: Certificate) -> bool:
-        """Whether the certificate's subject has each attribute, with equal type and value (fim-trust-6)."""
+        """Whether the certificate's subject has each attribute, with equal type and characters (fim-trust-6)."""
         if self.subject is None:
             return True
-        has = {(attribute.oid, attribute.value) for attribute in certificate.x509.subject}
-        return all((attribute.oid, attribute.value) in has for attribute in _name(self.subject))
+        has = {(attribute.type, attribute.text) for attribute in certificate.attributes}
+        return all((attribute.oid.dotted_string, attribute.value) in has for attribute in _name(self.subject))
 
 
 def _name(subject: str) -> x509.Name:

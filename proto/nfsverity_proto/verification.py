@@ -16,7 +16,7 @@ import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .certificate import Certificate, check_chain, check_leaf, parse_certificate
+from .certificate import DER_MAX, Certificate, check_chain, check_leaf, parse_certificate
 from .errors import (
     BadCertificate,
     IssuedInFuture,
@@ -288,6 +288,8 @@ def _fetched(signer: Fingerprint, certificates: Certificates) -> tuple[Certifica
     chain = certificates.get(signer)
     if not chain:
         raise NoCertificate(f"no certificate with fingerprint {signer} could be had")
+    if len(chain[0]) > DER_MAX:  # before it is hashed
+        raise BadCertificate(f"a certificate of {len(chain[0])} bytes; {DER_MAX} are allowed")
     if not hmac.compare_digest(hash_by_number(signer.hash).digest(chain[0]), signer.digest):
         raise BadCertificate(f"the certificate given for {signer} is another one")
     return parse_certificate(chain[0]), chain[1:]

@@ -66,6 +66,7 @@ def certificate(
     signs: bool | None = None,
     signs_certificates: bool | None = None,
     purposes: Sequence[str] | None = (DOCUMENT_SIGNING,),
+    ca_purposes: Sequence[str] | None = None,
 ) -> bytes:
     """The DER of a certificate.
 
@@ -100,7 +101,8 @@ def certificate(
             decipher_only=False,
         )
         builder = builder.add_extension(usage, critical=True)
-    if purposes is not None and not ca:
+    purposes = ca_purposes if ca else purposes
+    if purposes is not None:
         builder = builder.add_extension(
             x509.ExtendedKeyUsage([x509.ObjectIdentifier(purpose) for purpose in purposes]), critical=False
         )

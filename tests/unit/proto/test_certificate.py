@@ -16,13 +16,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nfsverity_proto.certificate import Certificate, check_chain, check_leaf, parse_certificate
+from nfsverity_proto.certificate import ANY_PURPOSE, Certificate, check_chain, check_leaf, parse_certificate
 from nfsverity_proto.errors import BadCertificate, Expired, NotYetValid, WrongUsage
+from nfsverity_proto.trust import TrustEntry
 from oracle import signers
 from oracle.signers import DOCUMENT_SIGNING, ECDSA_P256, ED25519, NOT_AFTER, NOT_BEFORE, NOW, common_name
 
 DERS = [signers.signer(scheme).der for scheme in signers.KEYS]
-ANY_PURPOSE = "2.5.29.37.0"
 
 
 def leaf(**options: Any) -> Certificate:
@@ -40,6 +40,8 @@ def test_what_is_read_of_a_certificate(scheme: int) -> None:
     assert (found.not_before, found.not_after) == (NOT_BEFORE, NOT_AFTER)
     assert found.signs
     assert found.purposes == {DOCUMENT_SIGNING}
+    assert [(one.type, one.text) for one in found.attributes] == [("2.5.4.3", "example")]
+    assert found.x509.public_bytes(serialization.Encoding.DER) == signer.der
     form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     assert found.key_id() == signer.key.public_key().public_bytes(*form)
 
@@ -94,13 +96,180 @@ def test_a_changed_certificate_is_another_one_or_a_bad_one(der: bytes, data: st.
     assert found.fingerprint.digest == hashlib.sha256(changed).digest()
 
 
-def test_a_serial_number_is_positive() -> None:
+def item(tag: int, *contents: bytes) -> bytes:
+    body = b"".join(contents)
+    assert len(body) < 2**16
+    length = (
+        bytes([len(body)])
+        if len(body) < 128
+        else b"\x82" + len(body).to_bytes(2)
+        if len(body) > 255
+        else bytes([0x81, len(body)])
+    )
+    return bytes([tag]) + length + body
+
+
+ED25519_OID, COMMON_NAME = bytes.fromhex("06032b6570"), bytes.fromhex("0603550403")
+NAME = item(0x30, item(0x31, item(0x30, COMMON_NAME, item(0x0C, b"made"))))
+FIELDS = {
+    "version": bytes.fromhex("a003020102"),
+    "serial": bytes.fromhex("020105"),
+    "algorithm": item(0x30, ED25519_OID),
+    "issuer": NAME,
+    "validity": item(0x30, item(0x17, b"260101000000Z"), item(0x18, b"20351231235959Z")),
+    "subject": NAME,
+    "spki": item(0x30, item(0x30, ED25519_OID), item(0x03, b"\0", bytes(range(1, 33)))),
+    "ids": b"",
+    "extensions": b"",
+}
+KEY_USAGE = item(0x30, bytes.fromhex("0603551d0f"), item(0x04, bytes.fromhex("03020780")))
+UNKNOWN = bytes.fromhex("06032a0304")
+
+
+def extension(*parts: bytes, identifier: bytes = UNKNOWN) -> bytes:
+    return item(0x30, identifier, *parts)
+
+
+def made(extensions: Sequence[bytes] = (KEY_USAGE,), after: bytes = b"", **changes: bytes) -> bytes:
+    """A certificate by its parts; pinned ones are not signed by anybody that matters."""
+    outer = changes.pop("outer", item(0x30, ED25519_OID))
+    fields = FIELDS | {"extensions": item(0xA3, item(0x30, *extensions))} | changes
+    return item(0x30, item(0x30, *fields.values(), after), outer, item(0x03, bytes(65)))
+
+
+@pytest.mark.spec("fim-cert-3", "fim-cert-9", "fim-cert-18")
+@pytest.mark.parametrize(
+    "der",
+    [
+        made(),
+        made(extensions=[KEY_USAGE, extension(item(0x04))]),
+        made(extensions=[extension(b"\1\1\xff", item(0x04, b"critical, and not known")), KEY_USAGE]),
+        made(extensions=[KEY_USAGE, extension(item(0x04, b"no names"), identifier=bytes.fromhex("0603551d11"))]),
+        made(serial=bytes.fromhex("020100")),
+        made(serial=bytes.fromhex("0201ff")),
+        made(serial=item(0x02, bytes(40))),
+        made(serial=item(0x02)),
+        made(algorithm=item(0x30, b"no algorithm")),
+        made(outer=item(0x30)),
+        made(issuer=item(0x30, b"no name")),
+        made(ids=item(0x81, b"\0\1") + item(0x82, b"\0\2")),
+        made(subject=item(0x30)),
+        made(validity=item(0x30, item(0x18, b"20260101000000Z"), item(0x17, b"351231235959Z"))),
+        made(spki=item(0x30, b"no key")),
+    ],
+)  # fmt: skip
+def test_what_is_not_judged_of_a_certificate(der: bytes) -> None:
+    found = parse_certificate(der)
+    assert found.signs
+    assert found.purposes is None
+    assert (found.not_before, found.not_after) == (NOT_BEFORE, NOT_AFTER)
+
+
+@pytest.mark.spec("fim-cert-3")
+@pytest.mark.parametrize(
+    "der",
+    [
+        made(version=b""),
+        made(version=bytes.fromhex("a003020101")),
+        made(version=bytes.fromhex("a003020103")),
+        made(version=bytes.fromhex("a00402020002")),
+        made(serial=b""),
+        made(issuer=b""),
+        made(validity=item(0x30, item(0x17, b"260101000000Z"))),
+        made(validity=item(0x30, *3 * [item(0x17, b"260101000000Z")])),
+        made(validity=item(0x30, item(0x17, b"2601010000Z"), item(0x17, b"351231235959Z"))),
+        made(validity=item(0x30, item(0x17, b"260101000000Z"), item(0x18, b"20351301000000Z"))),
+        made(subject=item(0x30, item(0x31))),
+        made(subject=item(0x30, item(0x31, item(0x30, COMMON_NAME)))),
+        made(subject=item(0x30, item(0x30, COMMON_NAME, item(0x0C, b"made")))),
+        made(ids=item(0x82, b"\0\2") + item(0x81, b"\0\1")),
+        made(extensions=[]),
+        made(extensions=[KEY_USAGE, KEY_USAGE]),
+        made(extensions=[KEY_USAGE, extension(item(0x04)), extension(item(0x04))]),
+        made(extensions=[KEY_USAGE, extension(b"\1\1\0", item(0x04))]),
+        made(extensions=[KEY_USAGE, extension(b"\1\1\1", item(0x04))]),
+        made(extensions=[KEY_USAGE, extension()]),
+        made(extensions=[KEY_USAGE, extension(item(0x04), item(0x04))]),
+        made(extensions=[extension(item(0x04, bytes.fromhex("03020080")), identifier=bytes.fromhex("0603551d0f"))]),
+        made(extensions=[extension(item(0x04, bytes.fromhex("0302078000")), identifier=bytes.fromhex("0603551d0f"))]),
+        made(extensions=[KEY_USAGE, extension(item(0x04, item(0x30)), identifier=bytes.fromhex("0603551d25"))]),
+        made(after=item(0x04)),
+        made() + b"\0",
+        made()[:-1],
+        b"\x30\x80" + made()[4:] + b"\0\0",
+    ],
+)  # fmt: skip
+def test_what_cannot_be_decoded(der: bytes) -> None:
+    with pytest.raises(BadCertificate):
+        parse_certificate(der)
+
+
+def test_a_serial_number_in_a_path_is_positive() -> None:
     der = signers.signer().der
     at = der.index(b"\xa0\x03\x02\x01\x02\x02") + 6
     for serial in (bytes(der[at]), b"\xff" * der[at]):
         changed = der[: at + 1] + serial + der[at + 1 + len(serial) :]
         with pytest.raises(BadCertificate):
-            parse_certificate(changed)
+            parse_certificate(changed).x509  # noqa: B018 - it is the reading that raises
+
+
+@pytest.mark.parametrize(
+    ("value", "subject"),
+    [
+        (item(0x0C, "é".encode()), "CN=é"),
+        (item(0x13, b"made"), "CN=made"),
+        (item(0x16, b"made"), "CN=made"),
+        (item(0x0C, b' a+"b,;<>\\ '), 'CN=\\ a\\+\\"b\\,\\;\\<\\>\\\\\\ '),
+        (item(0x0C, b"#1"), "CN=\\#1"),
+        (item(0x0C, b" "), "CN=\\ "),
+        (item(0x0C, b"a\0"), "CN=a\\00"),
+        (item(0x0C, b""), "CN="),
+        (item(0x0C, b"\xff"), "CN=#ff"),
+        (item(0x13, b"\xe9"), "CN=#e9"),
+        (item(0x1E, b"\0a"), "CN=#0061"),
+    ],
+)
+def test_a_subject_as_rfc_4514_writes_it(value: bytes, subject: str) -> None:
+    found = parse_certificate(made(subject=item(0x30, item(0x31, item(0x30, COMMON_NAME, value)))))
+    assert found.subject == subject
+
+
+@pytest.mark.spec("fim-trust-6")
+@pytest.mark.parametrize(
+    ("values", "fits"),
+    [
+        ([item(0x0C, b"made")], True),
+        ([item(0x13, b"made")], True),
+        ([item(0x16, b"made")], True),
+        ([item(0x14, b"made")], False),
+        ([item(0x1E, b"\0m\0a\0d\0e")], False),
+        ([item(0x0C, b"Made")], False),
+        ([item(0x0C, b"made ")], False),
+        ([item(0x0C, b"other"), item(0x13, b"made")], True),
+        ([item(0x0C, b"other"), item(0x13, b"another")], False),
+    ],
+)
+def test_an_attribute_fits_by_its_characters(values: Sequence[bytes], fits: bool) -> None:
+    names = [item(0x31, item(0x30, COMMON_NAME, value)) for value in values]
+    certificate = parse_certificate(made(subject=item(0x30, *names)))
+    assert TrustEntry(b"", subject="CN=made").subject_fits(certificate) is fits
+
+
+def test_the_subject_is_written_as_the_library_writes_it() -> None:
+    key = signers.key(ED25519, "leaf")
+    name = x509.Name([
+        x509.RelativeDistinguishedName([x509.NameAttribute(x509.NameOID.COUNTRY_NAME, "DE")]),
+        x509.RelativeDistinguishedName([
+            x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "A, B + C"),
+            x509.NameAttribute(x509.NameOID.DOMAIN_COMPONENT, "example"),
+        ]),
+        x509.RelativeDistinguishedName([x509.NameAttribute(x509.ObjectIdentifier("2.5.4.12"), "#title ")]),
+    ])  # fmt: skip
+    found = parse_certificate(signers.certificate(key.public_key(), name, key, signs=True))
+    assert x509.Name.from_rfc4514_string(found.subject) == name
+
+
+# Keys
 
 
 @pytest.mark.spec("fim-sig-3")
@@ -113,8 +282,66 @@ def test_a_key_for_rsassa_pss_only_is_one_for_no_scheme(tmp_path: Path) -> None:
         check=True,
         capture_output=True,
     )
-    with pytest.raises(BadCertificate, match="RSASSA-PSS"):
-        parse_certificate((tmp_path / "crt").read_bytes())
+    certificate = parse_certificate((tmp_path / "crt").read_bytes())
+    with pytest.raises(BadCertificate, match="encoding"):
+        certificate.public_key  # noqa: B018
+
+
+EC_PUBLIC_KEY, RSA_ENCRYPTION = bytes.fromhex("06072a8648ce3d0201"), bytes.fromhex("06092a864886f70d010101")
+P256 = bytes.fromhex("06082a8648ce3d030107")
+NULL = bytes.fromhex("0500")
+
+
+def point(form: serialization.PublicFormat) -> bytes:
+    key = signers.key(ECDSA_P256).public_key()
+    return bytes(key.public_bytes(serialization.Encoding.X962, form))
+
+
+def rsa_key() -> bytes:
+    form = serialization.Encoding.DER, serialization.PublicFormat.PKCS1
+    return bytes(signers.key(signers.RSA_PSS).public_key().public_bytes(*form))
+
+
+def spki(*algorithm: bytes, key: bytes, unused: bytes = b"\0") -> bytes:
+    return item(0x30, item(0x30, *algorithm), item(0x03, unused, key))
+
+
+UNCOMPRESSED = serialization.PublicFormat.UncompressedPoint
+COMPRESSED = serialization.PublicFormat.CompressedPoint
+
+
+@pytest.mark.spec("fim-sig-13")
+def test_a_key_has_one_encoding() -> None:
+    good = [
+        spki(EC_PUBLIC_KEY, P256, key=point(UNCOMPRESSED)),
+        spki(RSA_ENCRYPTION, NULL, key=rsa_key()),
+        spki(ED25519_OID, key=bytes(range(1, 33))),
+    ]
+    for key in good:
+        assert parse_certificate(made(spki=key)).public_key is not None
+    whole = point(UNCOMPRESSED)
+    numbers = signers.key(signers.RSA_PSS).public_key().public_numbers()
+    modulus = numbers.n.to_bytes(257)
+    for key in [
+        spki(EC_PUBLIC_KEY, P256, key=point(COMPRESSED)),
+        spki(EC_PUBLIC_KEY, P256, key=bytes([6 + whole[-1] % 2]) + whole[1:]),  # the hybrid form
+        spki(EC_PUBLIC_KEY, P256, key=whole[:-1] + bytes([whole[-1] ^ 1])),  # not on the curve
+        spki(EC_PUBLIC_KEY, P256, key=b"\0"),  # infinity
+        spki(EC_PUBLIC_KEY, key=whole),
+        spki(EC_PUBLIC_KEY, NULL, key=whole),
+        spki(EC_PUBLIC_KEY, P256, key=whole, unused=b"\1"),
+        spki(RSA_ENCRYPTION, key=rsa_key()),
+        spki(RSA_ENCRYPTION, NULL, key=item(0x30, item(0x02, b"\0", modulus), item(0x02, b"\1\0\1"))),
+        spki(RSA_ENCRYPTION, NULL, key=item(0x30, item(0x02, modulus), item(0x02, b"\0\1\0\1"))),
+        spki(RSA_ENCRYPTION, NULL, key=rsa_key() + b"\0"),
+        spki(ED25519_OID, NULL, key=bytes(range(1, 33))),
+        spki(ED25519_OID, key=bytes(range(1, 32))),
+        spki(UNKNOWN, key=bytes(32)),
+        item(0x30),
+    ]:
+        certificate = parse_certificate(made(spki=key))
+        with pytest.raises(BadCertificate):
+            certificate.public_key  # noqa: B018
 
 
 @pytest.mark.spec("fim-cert-4")
@@ -247,6 +474,82 @@ def test_each_ca_of_a_path_is_valid_now_and_signs_certificates(which: str, optio
 def test_what_is_no_ca_leads_nowhere() -> None:
     with pytest.raises(BadCertificate):
         check_chain(*chain(intermediates=1, ca={"ca": False, "signs": True, "signs_certificates": True}), NOW)
+
+
+@pytest.mark.spec("fim-cert-13")
+def test_no_more_than_8_of_the_certificates_given_are_looked_at() -> None:
+    end, between, top = chain(intermediates=1)
+    check_chain(end, [*[DERS[0]] * 6, *between], top, NOW)
+    with pytest.raises(BadCertificate):
+        check_chain(end, [*[DERS[0]] * 7, *between], top, NOW)
+
+
+@pytest.mark.spec("fim-cert-14")
+@pytest.mark.parametrize(
+    ("digest", "good"),
+    [(hashes.SHA256(), True), (hashes.SHA384(), True), (hashes.SHA512(), True), (hashes.SHA224(), False),
+     (hashes.SHA3_256(), False)],
+    ids=lambda value: getattr(value, "name", None),
+)  # fmt: skip
+def test_a_path_is_signed_under_sha_2(digest: Any, good: bool) -> None:
+    key, root = signers.key(ED25519, "leaf"), signers.key(ECDSA_P256, "root")
+    _, _, top = chain()
+    built = (
+        x509.CertificateBuilder(common_name("root"), common_name("leaf"), key.public_key(), 5)
+        .not_valid_before(datetime.fromtimestamp(NOT_BEFORE, UTC))
+        .not_valid_after(datetime.fromtimestamp(NOT_AFTER, UTC))
+        .sign(root, digest)
+    )
+    end = parse_certificate(built.public_bytes(serialization.Encoding.DER))
+    if good:
+        check_chain(end, [], top, NOW)
+    else:
+        with pytest.raises(BadCertificate):
+            check_chain(end, [], top, NOW)
+
+
+@pytest.mark.spec("fim-cert-15")
+@pytest.mark.parametrize("which", ["root_", "ca"])
+@pytest.mark.parametrize(
+    ("purposes", "good"),
+    [
+        ((DOCUMENT_SIGNING,), True),
+        ((ANY_PURPOSE,), True),
+        ((signers.CODE_SIGNING, DOCUMENT_SIGNING), True),
+        ((signers.CODE_SIGNING,), False),
+        (("1.3.6.1.5.5.7.3.2",), False),
+    ],
+)
+def test_the_purposes_of_a_ca_bound_what_it_signs(which: str, purposes: tuple[str, ...], good: bool) -> None:
+    parts = chain(intermediates=1, **{which: {"ca_purposes": purposes}})
+    if good:
+        check_chain(*parts, NOW)
+    else:
+        with pytest.raises(BadCertificate):
+            check_chain(*parts, NOW)
+
+
+@pytest.mark.spec("fim-cert-16")
+def test_a_ca_is_not_its_own_signer() -> None:
+    key = signers.key(ECDSA_P256, "root")
+    both = parse_certificate(
+        signers.certificate(key.public_key(), common_name("root"), key, ca=True, signs=True, signs_certificates=True)
+    )
+    with pytest.raises(BadCertificate, match="CA itself"):
+        check_chain(both, [], both, NOW)
+
+
+@pytest.mark.spec("fim-cert-17")
+def test_the_search_for_a_path_ends() -> None:
+    """Seven certificates of one name, issued in a ring."""
+    keys = [signers.key(ECDSA_P256, f"maze {at}") for at in range(7)]
+    name = common_name("maze")
+    maze = [signers.certificate(key.public_key(), name, keys[at - 1], name, ca=True) for at, key in enumerate(keys)]
+    leaf = signers.key(ED25519, "leaf").public_key()
+    end = parse_certificate(signers.certificate(leaf, common_name("leaf"), keys[0], name, signs=True))
+    _, _, top = chain()
+    with pytest.raises(BadCertificate):
+        check_chain(end, maze, top, NOW)
 
 
 def test_a_path_that_is_not_there_is_a_bad_certificate() -> None:

@@ -232,9 +232,11 @@ def test_a_field_at_its_bound_is_decoded(field: str, value: Any) -> None:
 @pytest.mark.spec("fim-dec-5")
 @pytest.mark.parametrize("format", [0, 2, 2**32 - 1])
 def test_another_format_is_unsupported_whatever_follows(format: int) -> None:
-    for data in (records.Statement(format=format).encode(), records.Statement(format=format, kind=9).encode()[:16]):
-        with pytest.raises(Unsupported):
-            decode_statement(data, Kind.FILE)
+    for kind in (records.FILE, 9):
+        data = records.Statement(format=format, kind=kind).encode()
+        for length in (8, 9, 12, 16, len(data)):
+            with pytest.raises(Unsupported):
+                decode_statement(data[:length], Kind.FILE)
 
 
 @pytest.mark.spec("fim-dec-5")

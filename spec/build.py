@@ -22,6 +22,8 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 SPEC = Path(__file__).resolve().parent
+ID = re.compile(r"<!\[CDATA\[.*?\]\]>|<[^>]*>|\bfi[mpn]-[a-z0-9]+-[0-9]+\b", re.DOTALL)
+"""An id of a sentence; and first what is no running text, so that it is passed over."""
 CODE = re.compile(r'^ *<CODE BEGINS> file "(?P<name>[^"]+\.x)"\n(?P<lines>.*?)^ *<CODE ENDS>', re.DOTALL | re.MULTILINE)
 
 
@@ -63,6 +65,9 @@ def render(source: Path, tree: ElementTree.ElementTree, form: str) -> bytes:
     options = ["--no-pagination"] if form == "text" else ["--no-rfc-local"]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
+        copy = Path(folder) / source.name
+        text = source.read_text(encoding="utf-8")
+        copy.write_text(ID.sub(unbroken, text) if form == "text" else text, encoding="utf-8")
         result = subprocess.run(
             [
                 sys.executable,
@@ -78,7 +83,7 @@ def render(source: Path, tree: ElementTree.ElementTree, form: str) -> bytes:
                 folder,
                 "--out",
                 str(out),
-                str(source),
+                str(copy),
             ],
             capture_output=True,
             text=True,
@@ -92,6 +97,11 @@ def render(source: Path, tree: ElementTree.ElementTree, form: str) -> bytes:
         data = re.sub(r"<!-- Generator version information:.*?-->\n", "", data, flags=re.DOTALL)
         data = re.sub(r'<meta content="xml2rfc [^"]*" name="generator">\n', "", data)
     return data.encode()
+
+
+def unbroken(match: re.Match[str]) -> str:
+    """An id with hyphens at which no line is broken, so that it can be searched for; xml2rfc writes them as "-"."""
+    return match[0] if match[0].startswith("<") else match[0].replace("-", "\N{NON-BREAKING HYPHEN}")
 
 
 def extract_code(text: str) -> dict[str, str]:

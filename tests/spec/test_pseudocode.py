@@ -59,7 +59,7 @@ from nfsverity_proto.statement import (
 from nfsverity_proto.trust import TrustEntry
 from nfsverity_proto.verification import ALL_ALGORITHMS, Algorithms, Expected, verify_record
 
-from .drafts import METADATA, code
+from .drafts import METADATA, code, table
 
 BLOCKS = code(METADATA, "pseudocode")
 BUILTINS = {f.__name__: f for f in (bytes, len, min, range, set)}
@@ -166,6 +166,8 @@ def check_range(units: int, first: int, end: int, level: int) -> None:
             with pytest.raises(ValueError, match="a proof of"):
                 proof.fold(HASH, units, first, inside, level, wrong)
     for i in range(len(found)):
+        with pytest.raises(Refused):
+            check(H, units, first, end, level, value, inside, [*found[:i], found[i][:-1], *found[i + 1 :]])
         assert not check(H, units, first, end, level, value, inside, [*found[:i], bytes(32), *found[i + 1 :]])
     assert not check(H, units, first, end, level, value, [bytes(32), *inside[1:]], found)
 
@@ -223,6 +225,7 @@ def test_tree_type_2(units: int, number: int) -> None:
     for first, end in ((0, 1), (units - 1, units), (units // 3, units // 2 + 1), (0, units)):
         found = DRAFT["prove2"](at, units, k, first, end, height, 0)
         assert found == blocks.prove(at, first, end)
+        assert DRAFT["proof_length2"](units, k, first, end, height) == len(found) <= 2 * (k - 1) * height
         value, rest = DRAFT["fold2"](hash.digest, 12, units, k, first, end, height, 0, leaves[first:end], found)
         assert (value, rest) == (blocks.root(leaves), [])
 
@@ -252,7 +255,7 @@ class Judged:
 @dataclass(frozen=True)
 class Signer:
     key: bytes
-    entry: TrustEntry
+    entries: Sequence[TrustEntry]
 
 
 @dataclass(frozen=True)
@@ -294,7 +297,8 @@ class Case:
     certificates: Mapping[Fingerprint, Sequence[bytes]]
     now: int
     accepted: Algorithms = ALL_ALGORITHMS
-    marks: Mapping[tuple[TrustEntry, bytes, bytes], Mark] = field(default_factory=dict)
+    marks: Mapping[tuple[bytes, bytes, bytes], Mark] = field(default_factory=dict)
+    """By anchor, volume ID and path."""
 
     def by_the_draft(self) -> str:
         keys: dict[bytes, Any] = {}
@@ -616,17 +620,43 @@ def test_a_record_with_one_bit_changed_gets_the_same_verdict(data: st.DataObject
     assert changed.by_the_draft() == changed.by_proto()
 
 
-@pytest.mark.spec("fim-ver-4")
-def test_marks_of_the_pseudocode() -> None:
-    """`proto` keeps no marks yet."""
-    entry = pin("pin")
-    made = case(["pin"], [entry])
-    generation, tag = NOW * 1_000_000, tag_of(encode_statement(statement()), SHA256)
-    for mark, verdict in (
-        (Mark(generation, tag), "verified"),
-        (Mark(generation - 1, Tag(1, bytes(32))), "verified"),
-        (Mark(generation, Tag(1, bytes(32))), "equivocation"),
-        (Mark(generation + 1, tag), "rollback"),
-    ):
-        assert replace(made, marks={(entry, VOLUME, PATH): mark}).by_the_draft() == verdict
-    assert replace(made, marks={(entry, OTHER_VOLUME, PATH): Mark(generation + 1, tag)}).by_the_draft() == "verified"
+# Marks: `proto` keeps none yet.
+
+GENERATION = NOW * 1_000_000
+
+
+def marked(made: Case, generation: int, tag: Tag, *, name: str = "pin", volume: bytes = VOLUME) -> str:
+    return replace(made, marks={(keys()[name].der, volume, PATH): Mark(generation, tag)}).by_the_draft()
+
+
+@pytest.mark.spec("fim-ver-4", "fim-mark-6")
+@pytest.mark.parametrize("row", table(METADATA, "mark-table"), ids=" ".join)
+@pytest.mark.parametrize("signer", ["pin", "second"])
+def test_a_mark_counts_whoever_of_those_that_cover_the_file_has_it(row: list[str], signer: str) -> None:
+    """Two signers are believed, and the mark is that of the first, whose signature a provider may have left out."""
+    made = case([signer], [pin("pin"), pin("second")])
+    own, other = tag_of(encode_statement(statement()), SHA256), Tag(SHA256, bytes(32))
+    words = {"below that": -1, "that": 0, "above that": 1}
+    generation = GENERATION + words[row[0].removesuffix(" of the record")]
+    for tag in {"any": [own, other], "another": [other], "that of the record": [own]}[row[1]]:
+        assert marked(made, generation, tag) == row[2]
+
+
+@pytest.mark.spec("fim-mark-6")
+def test_a_mark_of_an_entry_that_does_not_cover_the_file_does_not_count() -> None:
+    other = Tag(SHA256, bytes(32))
+    for narrow in ({"volumes": (OTHER_VOLUME,)}, {"prefixes": ("nfsv://elsewhere:1/",)}):
+        made = case(["second"], [pin("pin", **narrow), pin("second")])
+        assert marked(made, GENERATION + 1, other) == "verified"
+    made = case(["second"], [pin("second")])
+    assert marked(made, GENERATION + 1, other) == "verified"
+    assert marked(made, GENERATION + 1, other, name="second", volume=OTHER_VOLUME) == "verified"
+
+
+def test_rollback_comes_before_equivocation() -> None:
+    made = case(["pin"], [pin("pin"), pin("second")])
+    marks = {
+        (keys()["pin"].der, VOLUME, PATH): Mark(GENERATION, Tag(SHA256, bytes(32))),
+        (keys()["second"].der, VOLUME, PATH): Mark(GENERATION + 1, Tag(SHA256, bytes(32))),
+    }
+    assert replace(made, marks=marks).by_the_draft() == "rollback"

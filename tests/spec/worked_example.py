@@ -207,6 +207,7 @@ def blocks() -> dict[str, str]:
     leaf = leaves()
     pair = sha256(b"\1" + leaf[0] + leaf[1])
     lines = {
+        "example-key": rows(SECRET),
         "example-content": [*rows(CONTENT[:16], "bytes 0 to 15"), *rows(sha256(CONTENT), "SHA-256 of all")],
         "example-tree": [
             *rows(leaf[0], "(0, 0): bytes [0, 4096)"),

@@ -9,6 +9,7 @@ written; what others say in words is in `IN_WORDS`, by their ids.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import re
 import xml.etree.ElementTree as ElementTree
@@ -253,6 +254,13 @@ def other_certificate(data: st.DataObject) -> Case:
     return entry(anchor=signers.signer(scheme, "example" if scheme == signers.ED25519 else "other").der)
 
 
+def other_signer(certificate: bytes) -> Case:
+    """The base, signed by the same key under another certificate, which is pinned."""
+    digest = hashlib.sha256(certificate).digest()
+    value = signers.sign(SIGNER.key, records.signed_bytes(1, digest, SIGNER.scheme, BASE.encode()))
+    return Case(trust=[{"anchor": certificate}], signature={"digest": digest, "value": value})
+
+
 not_names = st.sampled_from([b"", b".", b"..", b"a/b", b"a\0", b"x" * 256]) | st.binary(max_size=20).filter(
     lambda name: not is_name(name)
 )
@@ -290,6 +298,7 @@ IN_WORDS: dict[str, Callable[[st.DataObject], Case]] = {
     "change-attestations-added": lambda data: Case(
         attestations=lambda own: [own, (data.draw(other_types), data.draw(junk))]
     ),
+    "change-attestations-before": lambda data: Case(attestations=lambda own: [(0, data.draw(junk)), own]),
     "change-attestation-cut": lambda data: Case(body=lambda whole: cut(data, whole)),
     "change-attestation-extended": lambda data: Case(body=lambda whole: whole + data.draw(junk)),
     "change-attestation-long": lambda data: Case(
@@ -308,9 +317,13 @@ IN_WORDS: dict[str, Callable[[st.DataObject], Case]] = {
     "change-signed-kind": lambda data: Case(dataclasses.replace(BASE, kind=records.CONTENT), resigned=True),
     "change-signed-extension": lambda data: extended((data.draw(UINT), 0, data.draw(extension_values)), resigned=True),
     "change-signed-extension-critical": lambda data: extended((data.draw(UINT), 1, b"x"), resigned=True),
+    "change-signed-certificate": lambda data: other_signer(
+        signers.certificate(SIGNER.key.public_key(), signers.common_name("example"), SIGNER.key, purposes=None)
+    ),
     "change-expected-volume-any": lambda data: Case(volumes=None),
     "change-trust-none": lambda data: Case(trust=[]),
     "change-trust-pin": other_certificate,
+    "change-trust-sort": lambda data: entry(ca=True, subject="CN=example", volumes=(BASE.volume,)),
     "change-trust-volumes": lambda data: entry(
         volumes=(data.draw(st.binary(min_size=16, max_size=16).filter(lambda volume: volume != BASE.volume)),)
     ),

@@ -142,7 +142,11 @@ def ecdsa_public(curve: Curve, secret: int) -> bytes:
 
 def ecdsa_sign(curve: Curve, secret: int, message: bytes) -> tuple[int, int]:
     """r and s; the orders have as many bits as their hashes, so that nothing is shifted."""
-    digest = curve.hash(message).digest()
+    return ecdsa_sign_digest(curve, secret, curve.hash(message).digest())
+
+
+def ecdsa_sign_digest(curve: Curve, secret: int, digest: bytes) -> tuple[int, int]:
+    """As long as the order, or shorter."""
     z = int.from_bytes(digest, "big") % curve.n
     for k in nonces(curve, secret, z):
         r = times(curve, k)[0] % curve.n

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,7 @@ from .case import (
     signed_by,
 )
 from .certificates import COMMON_NAME, Signer, authority, example, intermediate, issued, self_signed
+from .der import item
 from .form import Vector
 from .sample import statement
 
@@ -50,7 +52,10 @@ def _usage() -> Iterator[Vector]:
         ("document-signing", {"purposes": (document,)}, "fim-cert-6"),
         ("with-others", {"purposes": (code, document, client)}, "fim-cert-6"),
         ("any-and-document", {"purposes": (anything, document)}, "fim-cert-8"),
-        ("unknown-extension", {"unknown_critical": True}, "fim-cert-9"),
+        ("unknown-extension", {"unknown_critical": True}, "fim-cert-18"),
+        ("serial-0", {"serial": 0}, "fim-cert-18"),
+        ("serial-negative", {"serial": -1}, "fim-cert-18"),
+        ("serial-long", {"serial": 1 << 300}, "fim-cert-18"),
     ):
         signer = self_signed(f"usage-{slug}", key, **more)
         yield signed_by(signer).vector(f"usage-{slug}", f"a pinned certificate: {slug}", (clause,))
@@ -115,6 +120,51 @@ def _decoding() -> Iterator[Vector]:
         yield fault(
             base, slug, f"not a certificate: {slug}", "bad-certificate", 8, case, ("fim-cert-3",), ["re-signed"]
         )
+    version = der.index(b"\xa0\3\2\1\2") + 4
+    for number in (0, 1, 3):
+        changed = der[:version] + bytes([number]) + der[version + 1 :]
+        name = certificates.listed(f"undecodable-version-{number + 1}", changed)
+        case = signed_by(Signer(name, signer.key, changed))
+        about = f"a certificate of version {number + 1}"
+        yield fault(base, f"version-{number + 1}", about, "bad-certificate", 8, case, ("fim-cert-3",), ["re-signed"])
+    for slug, usage in (("usage-zeros", (b"\x80\0", 7)), ("usage-unused", (b"\x80", 0)), ("usage-8", (b"\x80", 8))):
+        case = signed_by(self_signed(f"undecodable-{slug}", signer.key, usage=usage))
+        about = "a keyUsage that is not in its one form"
+        yield fault(base, slug, about, "bad-certificate", 8, case, ("fim-cert-3",), ["re-signed"])
+    for slug, fault_in in (("month", b"261301000000Z"), ("second", b"260101000060Z"), ("zone", b"260101000000+")):
+        changed = der.replace(b"260101000000Z", fault_in)
+        case = signed_by(Signer(certificates.listed(f"undecodable-{slug}", changed), signer.key, changed))
+        about = f"a time that is none: its {slug}"
+        yield fault(base, slug, about, "bad-certificate", 8, case, ("fim-cert-3",), ["re-signed"])
+    utc, general = 0x17, 0x18
+    year = (b"260101000000Z", b"351231235959Z")
+    for slug, first, last in (
+        ("generalized", item(general, b"20" + year[0]), item(general, b"20" + year[1])),
+        ("1950", item(utc, b"500101000000Z"), item(utc, year[1])),
+        ("year-1", item(general, b"00010101000000Z"), item(utc, year[1])),
+        ("leap-day", item(utc, b"240229000000Z"), item(utc, year[1])),
+        ("9999", item(utc, year[0]), item(general, b"99991231235959Z")),
+    ):
+        form = self_signed(f"time-form-{slug}", signer.key, times=(first, last))
+        yield signed_by(form).vector(
+            f"certificate-time-{slug}", f"a form of a time that is one: {slug}", ("fim-cert-3",)
+        )
+    for slug, first in (
+        ("no-seconds", item(utc, b"2601010000Z")),
+        ("offset", item(utc, b"260101000000+0000")),
+        ("fraction", item(general, b"20260101000000.5Z")),
+        ("two-digits", item(general, year[0])),
+        ("four-digits", item(utc, b"20" + year[0])),
+        ("no-zone", item(utc, b"260101000000")),
+        ("day", item(utc, b"260230000000Z")),
+        ("hour", item(utc, b"260101240000Z")),
+        ("year-0", item(general, b"00000101000000Z")),
+        ("spaces", item(utc, b" 60101000000Z")),
+        ("text", item(0x0C, year[0])),
+    ):
+        form = self_signed(f"undecodable-time-{slug}", signer.key, times=(first, item(utc, year[1])))
+        about = f"a form of a time that is none: {slug}"
+        yield fault(base, f"time-{slug}", about, "bad-certificate", 8, signed_by(form), ("fim-cert-3",), ["re-signed"])
     for length, verdict in ((16384, "verified"), (16385, "bad-certificate"), (20000, "bad-certificate")):
         filled = _of_length(length)
         certificates.listed(f"length-{length}", filled.der)
@@ -139,7 +189,7 @@ def _of_length(length: int) -> Signer:
 
 def _authorities() -> Iterator[Vector]:
     """Signers below a CA (fim-cert-1, -7, -10, -11, fim-trust-6)."""
-    path, use = ("fim-cert-10", "fim-cert-11"), ("fim-cert-7",)
+    path, use = ("fim-cert-10", "fim-cert-11", "fim-cert-14", "fim-cert-16"), ("fim-cert-7",)
     for name, scheme in (("ca", keys.ECDSA_P256), ("ca-p384", keys.ECDSA_P384), ("ca-rsa", keys.RSA_PSS)):
         ca = authority(name, scheme)
         leaf = issued(f"{name}-leaf", keys.ed25519(f"{name}-leaf"), ca)
@@ -363,6 +413,23 @@ def _authorities() -> Iterator[Vector]:
         "ca-leaf-just", "a signer below a CA, valid for this second", ("fim-cert-4",)
     )
 
+    ca_key = ca.key
+    for slug, about, hash, dotted in (
+        ("sha1", "ECDSA under SHA-1", hashlib.sha1, "1.2.840.10045.4.1"),
+        ("sha224", "ECDSA under SHA-224", hashlib.sha224, "1.2.840.10045.4.3.1"),
+    ):
+        weak = Signer(ca.name, keys.ecdsa_under(ca.name, hash, dotted), ca.der)
+        if weak.key.spki != ca_key.spki:
+            raise ValueError("another key")
+        changed = instead(slug, weak)
+        yield bad(
+            slug, f"the CA signed with {about}", "bad-certificate", changed, ("fim-cert-14",), flags=["re-signed"]
+        )
+    small = self_signed("ca-rsa-1024", keys.rsa("rsa-1024"), ca=True, usage=certificates.CERT_SIGN)
+    changed = below(issued("ca-leaf-rsa-1024", key, small, subject=certificates.common_name(leaf.name)), small)
+    yield bad(
+        "rsa-1024", "the CA has a key of 1,024 bits", "bad-certificate", changed, ("fim-cert-14",), flags=["re-signed"]
+    )
     impostor = Signer(ca.name, keys.ecdsa(keys.ECDSA_P256, "impostor"), ca.der)
     yield bad(
         "impostor",
@@ -482,6 +549,41 @@ def _chains(ca: Signer, key: keys.Key) -> Iterator[Vector]:
         else:
             last = issued(f"sub-{count}-leaf-as", key, by, subject=certificates.common_name(leaf.name))
             yield bad("8-between", "eight CAs between: nine certificates below that of the entry", last)
+    for slug, purposes, good in (
+        ("document", (certificates.DOCUMENT_SIGNING,), True),
+        ("any", (certificates.ANY_PURPOSE,), True),
+        ("code", (certificates.CODE_SIGNING,), False),
+        ("client", (certificates.CLIENT_AUTH, certificates.CODE_SIGNING), False),
+    ):
+        between = under(f"purpose-{slug}", purposes=purposes)
+        about = f"the CA between is for: {slug}"
+        if good:
+            yield below(between, ca, trust=case.trust).vector(f"chain-purpose-{slug}", about, ("fim-cert-15",))
+        else:
+            yield replace(bad(f"purpose-{slug}", about, between), clauses=("fim-cert-15",))
+    strangers = (*[example().name] * 6, authority("ca-stranger").name)
+    yield replace(case, certificates=(certificates_for(leaf, *strangers[:6], *leaf.chain),)).vector(
+        "chain-eighth", "the CA between is the eighth certificate that is given", ("fim-cert-13",)
+    )
+    for slug, count in (("ninth", 7), ("later", 20)):
+        late = certificates_for(leaf, *(strangers * 3)[:count], *leaf.chain)
+        about = f"the CA between is given after {count + 1} others"
+        yield replace(bad(slug, about, certificates=(late,)), clauses=("fim-cert-13",))
+    for slug, usage in (("ca", b"\x86"), ("ca-only", b"\x84")):
+        both = self_signed(f"ca-signs-{slug}", ca.key, ca=True, usage=(usage, 1 if usage == b"\x86" else 2),
+                           purposes=(certificates.DOCUMENT_SIGNING,))  # fmt: skip
+        alone = replace(below(both, both), trust=(entry(both.name, ca=True, subject=[
+            {"type": COMMON_NAME, "value": both.name}], volumes=[sample.VOLUME]),))  # fmt: skip
+        yield fault(
+            base,
+            f"signer-is-{slug}",
+            "the signer is the CA itself",
+            "bad-certificate",
+            8,
+            alone,
+            ("fim-cert-16",),
+            ["re-signed"],
+        )
     swapped = below(leaf, first)
     yield swapped.vector("chain-anchor-between", "the entry names the CA between itself", ("fim-cert-10",))
     two = replace(

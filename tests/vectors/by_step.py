@@ -14,6 +14,7 @@ from oracle import merkle, records
 from . import certificates, keys, sample
 from .case import (
     ACCEPTED,
+    HOST,
     Attestation,
     Case,
     entry,
@@ -139,10 +140,57 @@ def _marks() -> Iterator[Vector]:
         ["marks"],
         plain,
     )
-    ended = marked(mark(2**64 - 2, other_tag, 1))
-    yield replace(ended, trust=(*case.trust, entry(pinned(keys.ED25519).name))).vector(
-        "mark-entry", "a mark of an entry whose signer did not sign", rule, ["marks"], output=plain
+    ended, second = marked(mark(2**64 - 2, other_tag, 1)), pinned(keys.ED25519).name
+    elsewhere = replace(ended, trust=(*case.trust, entry(second, volumes=[bytes(16)]))).vector(
+        "mark-elsewhere", "a mark of an entry that does not cover the file", ("fim-mark-6",), ["marks"], output=plain
     )
+    yield elsewhere
+    yield fault(
+        elsewhere,
+        "covers",
+        "a mark of an entry that covers the file, and whose signer did not sign",
+        "rollback",
+        11,
+        replace(ended, trust=(*case.trust, entry(second))),
+        ("fim-mark-6",),
+        ["marks"],
+        plain,
+    )
+    same = marked(mark(sample.GENERATION, other_tag, 1))
+    yield fault(
+        elsewhere,
+        "covers-same",
+        "a mark of an entry that covers the file, and whose signer did not sign: this generation with another digest",
+        "equivocation",
+        11,
+        replace(same, trust=(*case.trust, entry(second))),
+        ("fim-mark-6",),
+        ["marks"],
+        plain,
+    )
+    all_covering = (*rule, "fim-mark-6")
+    other = pinned(keys.ED25519).name
+    case_with = replace(case, trust=(*case.trust, entry(other)))
+    base = replace(case_with, marks=(mark(sample.GENERATION - 1, other_tag, 1),)).vector(
+        "mark-entry", "a mark below, of an entry whose signer did not sign", all_covering, ["marks"], output=plain
+    )
+    yield base
+    for slug, verdict, marks in (
+        ("rollback", "rollback", (mark(sample.GENERATION + 1, other_tag, 1),)),
+        ("equivocation", "equivocation", (mark(sample.GENERATION, other_tag, 1),)),
+        ("both", "rollback", (mark(sample.GENERATION, other_tag), mark(sample.GENERATION + 1, other_tag, 1))),
+    ):
+        flags = ["marks", "several-faults"] if slug == "both" else ["marks"]
+        about = f"marks of entries that cover the file, whoever signed: {slug}"
+        yield fault(base, slug, about, verdict, 11, replace(case_with, marks=marks), all_covering, flags, plain)
+    above = (mark(2**64 - 2, other_tag, 1),)
+    for slug, limit in (("volume", {"volumes": [bytes(16)]}), ("place", {"prefixes": [f"{HOST}/"]})):
+        apart = replace(case, trust=(*case.trust, entry(other, **limit)), marks=above)
+        about = f"a mark above, of an entry that does not cover the {slug}"
+        yield apart.vector(f"mark-other-{slug}", about, all_covering, ["marks"], output=plain)
+    scheme = replace(case, trust=(*case.trust, entry(other, schemes=[keys.ECDSA_P256])), marks=above)
+    about = "a mark above, of an entry that covers volume and place, for another scheme"
+    yield fault(base, "scheme", about, "rollback", 11, scheme, all_covering, ["marks"], plain)
 
 
 def _reads() -> Iterator[Vector]:

@@ -88,7 +88,6 @@ def _scope() -> Iterator[Vector]:
             "fim-trust-3",
         ),
         ("prefix-case", "a prefix in other letters", {"prefixes": [f"{HOST}/D"]}, "fim-trust-3"),
-        ("prefix-encoded", "a prefix that is encoded in another way", {"prefixes": [f"{HOST}/%64"]}, "fim-trust-3"),
         ("scheme", "an entry for another scheme", {"schemes": [keys.ECDSA_P256]}, "fim-ver-4"),
         (
             "subject-value",
@@ -183,6 +182,22 @@ def _scope() -> Iterator[Vector]:
             replace(subject, trust=(entry(full.name, subject=asked),)),
             ("fim-trust-6",),
         )
+
+    alike = ("fim-trust-6",)
+    key = keys.ed25519("scope-string")
+
+    def typed(slug: str, string: int) -> Case:
+        signer = self_signed(f"scope-string-{slug}", key, string=string)
+        subject = [{"type": COMMON_NAME, "value": signer.name}]
+        return replace(signed_by(signer, url=case.url), trust=(entry(signer.name, subject=subject),))
+
+    strings = typed("utf8", certificates.UTF8_STRING).vector("subject-utf8", "a subject that is a UTF8String", alike)
+    yield strings
+    for slug, string in (("printable", certificates.PRINTABLE_STRING), ("ia5", certificates.IA5_STRING)):
+        yield typed(slug, string).vector(f"subject-{slug}", f"a subject that is of the type {slug}", alike)
+    for slug, string in (("bmp", certificates.BMP_STRING), ("teletex", certificates.TELETEX_STRING)):
+        about = f"a subject of the same characters and the type {slug}"
+        yield fault(strings, slug, about, "out-of-scope", 7, typed(slug, string), alike, ["re-signed"])
 
     yield replace(case, trust=(entry(other.name), entry(name))).vector(
         "scope-second", "the second entry pins the signer", ("fim-ver-4",)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from . import keys
-from .der import bits, boolean, integer, item, octets, oid, sequence, set_of, time, utf8
+from .der import bits, boolean, integer, item, octets, oid, sequence, set_of, time
 from .keys import Key
 
 NOT_BEFORE, NOT_AFTER = 1_767_225_600, 2_082_758_399
@@ -19,6 +19,8 @@ DOCUMENT_SIGNING, CODE_SIGNING = "1.3.6.1.5.5.7.3.36", "1.3.6.1.5.5.7.3.3"
 CLIENT_AUTH, ANY_PURPOSE = "1.3.6.1.5.5.7.3.2", "2.5.29.37.0"
 COMMON_NAME, ORGANIZATION, COUNTRY = "2.5.4.3", "2.5.4.10", "2.5.4.6"
 
+UTF8_STRING, PRINTABLE_STRING, TELETEX_STRING, IA5_STRING, BMP_STRING = 0x0C, 0x13, 0x14, 0x16, 0x1E
+
 Name = tuple[tuple[str, str], ...]
 
 
@@ -26,8 +28,10 @@ def common_name(text: str) -> Name:
     return ((COMMON_NAME, text),)
 
 
-def name_der(name: Name) -> bytes:
-    return sequence(*(set_of(sequence(oid(type), utf8(value))) for type, value in name))
+def name_der(name: Name, string: int = UTF8_STRING) -> bytes:
+    """`string`: the tag of the values; those of two bytes a character are BMPStrings."""
+    coding = "utf-16-be" if string == BMP_STRING else "utf-8"
+    return sequence(*(set_of(sequence(oid(type), item(string, value.encode(coding)))) for type, value in name))
 
 
 def extension(dotted: str, value: bytes, critical: bool) -> bytes:
@@ -55,8 +59,13 @@ def certificate(
     serial: int | None = None,
     unknown_critical: bool = False,
     padding: bytes = b"",
+    string: int = UTF8_STRING,
+    times: tuple[bytes, bytes] | None = None,
 ) -> bytes:
-    """The DER. `ca`: basicConstraints, None for none; with it come the key identifiers that chains need."""
+    """The DER. `ca`: basicConstraints, None for none; with it come the key identifiers that chains need.
+
+    `string` is the type of the subject's values, `times` replaces the validity.
+    """
     extensions = []
     if ca is not None:
         constraints = [boolean(True)] if ca else []
@@ -79,9 +88,9 @@ def certificate(
         item(0xA0, integer(2)),
         integer(serial),
         issuer.algorithm,
-        name_der(subject if issuer_name is None else issuer_name),
-        sequence(time(not_before), time(not_after)),
-        name_der(subject),
+        name_der(subject if issuer_name is None else issuer_name, UTF8_STRING if issuer_name else string),
+        sequence(*times) if times is not None else sequence(time(not_before), time(not_after)),
+        name_der(subject, string),
         key.spki,
         *([item(0xA3, sequence(*extensions))] if extensions else []),
     )

@@ -13,7 +13,7 @@ from oracle import merkle, records
 from oracle.xdr import opaque, uint
 
 from . import certificates, keys, sample
-from .case import ACCEPTED, STEPS, Attestation, Case, entry, example_case
+from .case import ACCEPTED, STEPS, Attestation, Case, entry, example_case, signed_by
 from .form import Long, Vector, counting
 from .sample import root_of, statement
 
@@ -96,6 +96,8 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     "change-attestations-order": ("fim-rec-2", "fim-dec-1"),
     "change-attestations-twice": ("fim-rec-2", "fim-dec-1"),
     "change-attestations-added": ("fim-rec-3", "fim-rec-5", "fim-ver-5"),
+    "change-attestations-before": ("fim-rec-3", "fim-rec-5", "fim-ver-5"),
+    "change-signed-certificate": ("fim-cert-5",),
     "change-attestation-type": ("fim-rec-3", "fim-rec-4", "fim-rec-5", "fim-ver-6"),
     "change-extension-order": ("fim-ext-1", "fim-dec-1"),
     "change-extension-critical": ("fim-ver-4",),
@@ -405,6 +407,10 @@ class Changes:
             replace(self.case, attestations=(self.one, *((n, b"") for n in range(2, 9)))),
         )
 
+    def attestations_before(self) -> Iterator[Change]:
+        for slug, body in (("empty", b""), ("some", b"\1\2\3"), ("like-1", self.body)):
+            yield slug, f"one of type 0 before it: {slug}", replace(self.case, attestations=((0, body), self.one))
+
     def attestation_type(self) -> Iterator[Change]:
         for type in (0, 2, 3, HIGH):
             yield str(type), f"type {type}", self.attestation(type=type)
@@ -584,6 +590,10 @@ class Changes:
         for slug, items in (("0", [(0, 1, b"")]), ("max", [(HIGH, 1, b"x")]), ("second", [(1, 0, b""), (2, 1, b"")])):
             yield slug, "a critical extension, and signed", self.signed(extensions=items)
 
+    def signed_certificate(self) -> Iterator[Change]:
+        other = certificates.self_signed("example-usage-none", keys.ed25519("example"), usage=None)
+        yield "usage", "a certificate without keyUsage", replace(signed_by(other), content=self.case.content)
+
     def expected_volume(self) -> Iterator[Change]:
         for slug, value in self._volumes():
             yield slug, "another volume is expected", replace(self.case, volumes=(value,))
@@ -606,6 +616,10 @@ class Changes:
             (again.name, "another certificate of the same key"),
         ):
             yield name, f"pinned is {about}", replace(self.case, trust=(entry(name),))
+
+    def trust_sort(self) -> Iterator[Change]:
+        subject = [{"type": certificates.COMMON_NAME, "value": "example"}]
+        yield "ca", "the certificate as that of a CA", self.trusting(ca=True, subject=subject, volumes=[sample.VOLUME])
 
     def trust_volumes(self) -> Iterator[Change]:
         for slug, value in self._volumes():
@@ -648,6 +662,10 @@ class Changes:
 
     def now_early(self) -> Iterator[Change]:
         for now in (0, sample.NOW // 2, certificates.NOT_BEFORE - 1):
+            yield str(now), f"now is {now}", replace(self.case, now=now)
+
+    def now_before_issued(self) -> Iterator[Change]:
+        for now in (certificates.NOT_BEFORE, sample.ISSUED - 301):
             yield str(now), f"now is {now}", replace(self.case, now=now)
 
     def now_late(self) -> Iterator[Change]:

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 from . import arithmetic, inputs
 from .der import bits, integer, null, oid, sequence
@@ -65,6 +66,17 @@ def ecdsa(scheme: int, name: str) -> Key:
         return ecdsa_der(*arithmetic.ecdsa_sign(curve, secret, message))
 
     return Key(scheme, spki, sign, sequence(oid(signature_oid)), sign)
+
+
+def ecdsa_under(name: str, hash: Callable[[bytes], Any], dotted: str) -> Key:
+    """The key on P-256 of a name, signing certificates with another hash."""
+    key = ecdsa(ECDSA_P256, name)
+    secret = int.from_bytes(_secret(name), "big") % (arithmetic.P256.n - 1) + 1
+
+    def sign(message: bytes) -> bytes:
+        return ecdsa_der(*arithmetic.ecdsa_sign_digest(arithmetic.P256, secret, hash(message).digest()))
+
+    return replace(key, algorithm=sequence(oid(dotted)), sign_certificate=sign)
 
 
 @cache

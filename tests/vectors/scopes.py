@@ -57,12 +57,14 @@ def build() -> Iterator[Vector]:
         )
 
     def covers(
-        slug: str, about: str, limit: dict[str, Any], url: str | None, clause: str, volume: bytes = sample.VOLUME
+        slug: str, about: str, limit: dict[str, Any], url: str | None, *clauses: str, volume: bytes = sample.VOLUME
     ) -> Vector:
         given = {"of": "covers", "entry": entry(example().name, **limit), "volume": volume, "url": url}
-        return Vector(f"covers-{slug}", about, (clause,), given, "covered")
+        return Vector(f"covers-{slug}", about, clauses, given, "covered")
 
-    below = covers("directory", "a place below a prefix", {"prefixes": [f"{HOST}/d"]}, f"{HOST}/d/f", "fim-trust-3")
+    below = covers(
+        "directory", "a place below a prefix", {"prefixes": [f"{HOST}/d"]}, f"{HOST}/d/f", "fim-trust-3", "fim-trust-9"
+    )
     yield below
     for slug, prefix, url in (
         ("itself", f"{HOST}/d", f"{HOST}/d"),
@@ -82,13 +84,33 @@ def build() -> Iterator[Vector]:
         ("port", "nfsv://host.example:74470/d/f"),
         ("scheme", "nfs://host.example:7447/d/f"),
         ("case", f"{HOST}/D/f"),
-        ("encoded", f"{HOST}/%64/f"),
         ("encoded-slash", f"{HOST}/d%2Ff"),
     ):
         yield below.fault(slug, f"{url} is not below it", "not-covered", ("fim-trust-3",), url=url)
     yield covers("any", "no limits, and no URL", {}, None, "fim-trust-4")
     yield covers("volume", "a volume, and no URL", {"volumes": [sample.VOLUME]}, None, "fim-trust-4")
     yield below.fault("no-url", "no URL, where there is a prefix", "not-covered", ("fim-trust-4",), url=None)
+    no_form = ("fim-trust-9",)
+    for slug, about, url in (
+        ("dot-dot", "two dots", f"{HOST}/d/../f"),
+        ("dot", "a dot segment", f"{HOST}/d/./f"),
+        ("slashes", "an empty segment", f"{HOST}/d//f"),
+        ("query", "a query", f"{HOST}/d/f?x"),
+        ("fragment", "a fragment", f"{HOST}/d/f#x"),
+        ("percent", "a percent sign alone", f"{HOST}/d/%f"),
+    ):
+        yield below.fault(
+            f"no-form-{slug}", f"a place that has {about}, and so no form", "not-covered", no_form, url=url
+        )
+    for slug, prefix in (
+        ("dot-dot", f"{HOST}/d/.."),
+        ("query", f"{HOST}/d?x"),
+        ("user", "nfsv://user@host.example:7447/d"),
+    ):
+        url = f"{prefix}/f"
+        covered = entry(example().name, prefixes=[prefix])
+        about = f"a prefix that has no form ({slug}), and a place that begins with it"
+        yield below.fault(f"no-prefix-{slug}", about, "not-covered", no_form, entry=covered, url=url)
     many = covers(
         "prefixes", "one of two prefixes", {"prefixes": ["nfsv://other:1/", f"{HOST}/d"]}, f"{HOST}/d/f", "fim-trust-3"
     )

@@ -11,7 +11,7 @@ from functools import partial
 from . import arithmetic, certificates, inputs, keys
 from .arithmetic import BASE, L, P, encode_point, multiply, point_of
 from .certificates import Signer, pinned
-from .der import bits, integer, item, oid, sequence
+from .der import bits, integer, item, null, oid, sequence
 from .form import Vector, counting
 from .keys import Key, ecdsa_der
 
@@ -26,6 +26,7 @@ def build() -> Iterator[Vector]:
     yield from _ecdsa()
     yield from _rsa()
     yield from _ml_dsa()
+    yield from _encodings()
 
 
 def needs(scheme: int) -> list[str]:
@@ -393,16 +394,8 @@ def _ecdsa() -> Iterator[Vector]:
             if changed == value:
                 continue  # neither number needs the zero
             yield bad(slug, about, changed, form)
-        wrong = _sign_with_digest(curve, secret, hashlib.sha512(MESSAGE).digest()[: curve.size])
+        wrong = arithmetic.ecdsa_sign_digest(curve, secret, hashlib.sha512(MESSAGE).digest()[: curve.size])
         yield bad("sha512", "over a SHA-512 digest, cut", ecdsa_der(*wrong), ("fim-signed-1",))
-
-
-def _sign_with_digest(curve: arithmetic.Curve, secret: int, digest: bytes) -> tuple[int, int]:
-    """As `ecdsa_sign`, of a digest made otherwise."""
-    z = int.from_bytes(digest, "big") % curve.n
-    k = next(arithmetic.nonces(curve, secret, z))
-    r = arithmetic.times(curve, k)[0] % curve.n
-    return r, pow(k, -1, curve.n) * (z + r * secret) % curve.n
 
 
 # RSA
@@ -457,7 +450,15 @@ def _rsa() -> Iterator[Vector]:
 
     made = inputs.rsa("rsa-2048")
     p, q = inputs.rsa_primes("rsa-2048")
-    for e, ok in ((65539, True), (65535, False), (65538, False), (3, False), (1, False), (2**31 - 1, True)):
+    for e, ok in (
+        (2**32 + 1, False),
+        (65539, True),
+        (65535, False),
+        (65538, False),
+        (3, False),
+        (1, False),
+        (2**31 - 1, True),
+    ):
         spki = sequence(sequence(oid("1.2.840.113549.1.1.1"), b"\5\0"), bits(sequence(integer(made.n), integer(e))))
         other = odd(f"key-rsa-e-{e}", keys.RSA_PSS, spki)
         try:
@@ -491,6 +492,11 @@ def _rsa() -> Iterator[Vector]:
                 certificate=other.name,
                 value=value,
             )
+    even = sequence(sequence(oid("1.2.840.113549.1.1.1"), null()), bits(sequence(integer(key.n - 1), integer(65537))))
+    name = odd("key-rsa-even", keys.RSA_PSS, even).name
+    yield base.fault(
+        "even", "a modulus that is even", "bad-certificate", ("fim-sig-10",), flags=flags, certificate=name
+    )
 
 
 # ML-DSA
@@ -517,3 +523,58 @@ def _ml_dsa() -> Iterator[Vector]:
         changes += [("empty", "no bytes", b""), ("zeros", "zeros", bytes(len(value)))]
         for slug, about, changed in changes:
             yield base.fault(slug, about, "bad-signature", ("fim-sig-12",), flags=flags, value=changed)
+
+
+# Encodings of keys
+
+
+def _encodings() -> Iterator[Vector]:
+    """A key has one encoding (fim-sig-13)."""
+    rules = ("fim-sig-13",)
+    for scheme in keys.NAMES:
+        signer, flags = pinned(scheme), needs(scheme)
+        about = f"a key for {signer.name} in its one encoding"
+        base = vector(f"encoding-{signer.name}", about, signer, signer.key.sign(MESSAGE), rules)
+        yield base
+        for slug, about, spki in _other_encodings(scheme, signer.key.spki):
+            name = odd(f"key-encoding-{signer.name}-{slug}", scheme, spki).name
+            yield base.fault(slug, about, "bad-certificate", rules, flags=flags, certificate=name)
+
+
+def _other_encodings(scheme: int, spki: bytes) -> Iterator[tuple[str, str, bytes]]:
+    start = {0x81: 3, 0x82: 4}.get(spki[1], 2)
+    algorithm = spki[start : start + 2 + spki[start + 1]]
+    key = spki[start + len(algorithm) :]
+    inside = algorithm[2:]
+    yield "more", "something behind the key", sequence(algorithm, key, null())
+    yield (
+        "unused",
+        "a bit of the key that is not used",
+        sequence(algorithm, key[: _head(key)] + b"\1" + key[_head(key) + 1 :]),
+    )
+    if scheme == keys.RSA_PSS:
+        made = inputs.rsa("rsa-2048")
+        yield "absent", "no parameters", sequence(item(0x30, inside[:-2]), key)
+        long = bits(sequence(integer(made.n), item(2, b"\0\1\0\1")))
+        yield "long-e", "an exponent that is not in its shortest form", sequence(algorithm, long)
+        yield "trailing", "a byte behind the numbers", sequence(algorithm, bits(key[_head(key) + 1 :] + b"\0"))
+    elif scheme in (keys.ECDSA_P256, keys.ECDSA_P384):
+        point = key[_head(key) + 1 :]
+        half = len(point) // 2
+        id_ec = oid("1.2.840.10045.2.1")
+        yield (
+            "compressed",
+            "a compressed point",
+            sequence(algorithm, bits(bytes([2 + point[-1] % 2]) + point[1 : half + 1])),
+        )
+        yield "hybrid", "a point in the hybrid form", sequence(algorithm, bits(bytes([6 + point[-1] % 2]) + point[1:]))
+        yield "infinity", "the point at infinity", sequence(algorithm, bits(b"\0"))
+        yield "no-curve", "no parameters", sequence(sequence(id_ec), key)
+        yield "explicit", "parameters that are no name", sequence(sequence(id_ec, sequence(inside[len(id_ec) :])), key)
+    else:
+        yield "null", "NULL as parameters", sequence(item(0x30, inside, null()), key)
+
+
+def _head(item: bytes) -> int:
+    """Bytes of an item's tag and length."""
+    return {0x81: 3, 0x82: 4}.get(item[1], 2)

@@ -351,6 +351,16 @@ def _structure() -> Iterator[Vector]:
         flags=["several-faults"],
         bytes=order,
     )
+    for more in (0, 1, 4, 7):
+        order = statement(format=2).encode()[: 8 + more]
+        yield base.fault(
+            f"format-and-{more}",
+            f"another format, and {more} bytes behind it",
+            "unsupported",
+            ("fim-dec-5", "fim-dec-1"),
+            flags=["several-faults"],
+            bytes=order,
+        )
     order = statement(format=7).encode()[:8] + b"\xee" * 21
     yield base.fault(
         "format-alone",

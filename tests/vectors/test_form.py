@@ -153,7 +153,9 @@ def test_a_single_fault_is_in_one_place(subject: str) -> None:
 
 PAIRS: list[set[str]] = [
     {"first", "end"}, {"first", "count"}, {"first", "level"}, {"level", "index"},  # one range, one name of a node
-    {"content", "read"}, {"holes", "data"}, {"certificate", "value"}, {"message", "value"},  # what goes with the other
+    # what goes with the other
+    {"marks", "trust"},
+    {"entry", "url"}, {"content", "read"}, {"holes", "data"}, {"certificate", "value"}, {"message", "value"},
     {"record", "trust"}, {"trust", "certificates"}, {"record", "trust", "certificates"}, {"trust", "url"},
 ]  # fmt: skip
 

@@ -46,6 +46,7 @@ def test_a_good_tree(nfsverity: Any, alice: Any, signed: Path) -> None:
     assert all(file["signers"][0]["fingerprint"] == alice.fingerprint for file in report["files"])
 
 
+@pytest.mark.spec("fim-ver-10")
 def test_the_report_for_people_names_volume_signer_and_generation(nfsverity: Any, signed: Path) -> None:
     shown = nfsverity.json("show", str(signed / "a.txt"))
     result = nfsverity("verify", signed)
@@ -84,7 +85,7 @@ def test_every_bad_file_is_reported(nfsverity: Any, signed: Path) -> None:
     assert "5 files not" in result.text
 
 
-@pytest.mark.spec("fim-verify-13")
+@pytest.mark.spec("fim-ver-11")
 def test_every_bad_range_is_reported_with_its_hashes(nfsverity: Any, signed: Path) -> None:
     big = signed / "big.bin"
     content = bytearray(big.read_bytes())

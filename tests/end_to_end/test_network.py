@@ -102,6 +102,7 @@ def test_cat_names_what_it_read_as_json_beside_the_data(nfsverity: Any, alice: A
     assert failed.out == b""
 
 
+@pytest.mark.spec("fim-policy-4")
 def test_no_bad_byte_is_written(nfsverity: Any, serve: Any, signed: Path) -> None:
     with (signed / "big.bin").open("r+b") as file:
         file.seek(5 * UNIT)
@@ -169,6 +170,7 @@ def test_get_reports_as_json(nfsverity: Any, alice: Any, url: str, tmp_path: Pat
     assert (report["destination"], report["bytes"]) == (str(tmp_path / "a.txt"), "6")
 
 
+@pytest.mark.spec("fim-policy-4")
 def test_get_leaves_out_what_does_not_verify(nfsverity: Any, serve: Any, signed: Path, tmp_path: Path) -> None:
     (signed / "a.txt").write_bytes(b"jello\n")
     server = serve(signed, "--all")

@@ -88,6 +88,7 @@ def test_trees_can_be_made_anew(nfsverity: Any, serve: Any, signed: Path) -> Non
         assert result.out == (signed / "big.bin").read_bytes()
 
 
+@pytest.mark.spec("fim-rest-3")
 def test_a_new_publication_is_served_without_a_restart(nfsverity: Any, alice: Any, serve: Any, signed: Path) -> None:
     server = serve(signed)
     assert nfsverity("cat", server.url + "/a.txt").out == b"hello\n"

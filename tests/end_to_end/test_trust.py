@@ -109,6 +109,7 @@ def test_a_ca_vouches_for_signers_of_a_subject(nfsverity: Any, tmp_path: Path, t
     assert verdict(nfsverity, file, status=0) == "verified"
 
 
+@pytest.mark.spec("fim-trust-9")
 @pytest.mark.parametrize(
     "options",
     [
@@ -118,6 +119,10 @@ def test_a_ca_vouches_for_signers_of_a_subject(nfsverity: Any, tmp_path: Path, t
         ["--subject", "not a name"],
         ["--volume", "12"],
         ["--prefix", "http://host/"],
+        ["--prefix", "nfsv://me@host:1/"],
+        ["--prefix", "nfsv://host:1/a/../b"],
+        ["--prefix", "nfsv://host:1/a//b"],
+        ["--prefix", "nfsv://host:1/a?b"],
         ["--signers", "0"],
         ["--scheme", "md5"],
     ],

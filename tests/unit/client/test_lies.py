@@ -123,8 +123,9 @@ READ_LIES: dict[str, tuple[Callable[[m.ReadOk], m.ReadOk], type[Exception]]] = {
 
 
 @pytest.mark.spec(
-    "fip-read-8", "fip-hole-1", "fip-hole-2", "fip-hole-5", "fip-client-6", "fip-client-8", "fip-client-10", "fim-ver-8"
-)
+    "fip-read-8", "fip-hole-1", "fip-hole-2", "fip-hole-5", "fip-client-6", "fip-client-8", "fip-client-10",
+    "fim-ver-8", "fim-proof-10",
+)  # fmt: skip
 @pytest.mark.parametrize("what", READ_LIES)
 async def test_read(adversary: Adversary, opened: Session, what: str) -> None:
     lie, error = READ_LIES[what]

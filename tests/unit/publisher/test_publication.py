@@ -99,6 +99,7 @@ def names_in(root: Path) -> set[str]:
     return {path.name for path in (root / DIRECTORY).iterdir()} - {read_head(root).index}
 
 
+@pytest.mark.spec("fim-st-3", "fim-st-5", "fim-unit-3")
 def test_everything_in_a_tree_is_signed(tree: Path) -> None:
     report = sign(tree)
     assert (report.signed, report.unchanged, report.removed) == (4, 0, 0)
@@ -107,6 +108,8 @@ def test_everything_in_a_tree_is_signed(tree: Path) -> None:
     assert set(records(tree)) == {b"top", b"d/f", b"d/e/empty", b"d/e/run"}
     assert report.generation == read_head(tree).generation == claim(tree, "top").when.generation
     assert len(report.volume) == 16
+    assert claim(tree, "top").when.not_after == NO_END
+    assert claim(tree, "top").content.tree.unit_log2 == 16
     assert names_in(tree) == {"head", "lock", "trees"}
     check(tree)
 
@@ -166,6 +169,7 @@ def test_a_new_record_where_it_would_say_something_else(tree: Path, change: Chan
     check(tree)
 
 
+@pytest.mark.spec("fim-gen-1", "fim-gen-2", "fim-gen-4")
 def test_generations_grow(tree: Path) -> None:
     sign(tree)
     generations = [claim(tree, "top").when.generation]
@@ -177,6 +181,7 @@ def test_generations_grow(tree: Path) -> None:
     assert claim(tree, "d/f").when.generation == generations[0]
 
 
+@pytest.mark.spec("fim-gen-1", "fim-gen-2")
 def test_a_generation_ahead_of_the_clock_is_passed(tree: Path) -> None:
     sign(tree)
     head = read_head(tree)
@@ -358,6 +363,7 @@ class Meanwhile:
             self.change = None
 
 
+@pytest.mark.spec("fim-st-4")
 @pytest.mark.parametrize("size", [0, 1, 2 * UNIT + 1, 2 * UNIT + 2])
 @pytest.mark.parametrize("first", [True, False], ids=["new", "known"])
 def test_a_file_that_changes_while_it_is_signed_gets_no_record(tree: Path, size: int, first: bool) -> None:
@@ -412,6 +418,7 @@ def test_another_signer_another_end_other_algorithms(tree: Path) -> None:
     check(tree)
 
 
+@pytest.mark.spec("fim-path-1")
 def test_the_volume_is_kept_or_given(tree: Path) -> None:
     volume = sign(tree, volume=bytes(range(16))).volume
     assert volume == bytes(range(16))
@@ -423,6 +430,7 @@ def test_the_volume_is_kept_or_given(tree: Path) -> None:
     check(tree)
 
 
+@pytest.mark.spec("fim-path-1")
 def test_volumes_are_random(tmp_path: Path) -> None:
     volumes = set()
     for name in "abc":
@@ -507,6 +515,7 @@ def test_one_publisher_at_a_time(tree: Path) -> None:
         publish(tree, [b""], [keys().signing], Options(), progress)
 
 
+@pytest.mark.spec("fim-upd-1")
 @pytest.mark.parametrize("published", [False, True], ids=["first", "later"])
 def test_a_publication_that_fails_changes_nothing(tree: Path, published: bool) -> None:
     if published:
@@ -552,6 +561,7 @@ KILLED = """
 """
 
 
+@pytest.mark.spec("fim-upd-1")
 @pytest.mark.parametrize("published", [False, True], ids=["first", "later"])
 @pytest.mark.parametrize(
     "where", [("hashing",), ("replace", "1"), ("replace", "2"), ("fsync", "1"), ("fsync", "4"), ("fsync", "5")]

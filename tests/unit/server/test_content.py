@@ -452,6 +452,7 @@ def test_nothing_of_the_server_can_sign() -> None:
             )
 
 
+@pytest.mark.spec("fim-fmt-4")
 def test_a_damaged_record_is_trouble_of_the_server(published: Published, server: Running) -> None:
     """Which has the record all the same, as the bytes that it is."""
     with server.client() as client:

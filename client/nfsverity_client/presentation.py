@@ -26,6 +26,8 @@ from .version import FailedUnits, Span, UnitsFailed, Version, span_leaves, verif
 Ok = TypeVar("Ok")
 SPAN = 2**20
 """Bytes of units that are read and verified together; every server grants as many (fip-limits-1)."""
+LONG_SPAN = 2**21
+"""The same in a long read from a server that grants as many: fewer calls, and still not out of the cache."""
 WINDOW = 4
 """Spans under way at once."""
 TREE_HASHES = 4096
@@ -55,15 +57,17 @@ class Caller(Protocol):
     """What makes calls; `Session` is one."""
 
     traffic: Traffic
+    read_most: int
+    """Bytes that the server grants for one READ, as far as is known."""
 
     async def call(self, procedure: m.Procedure[Any, Ok], arguments: Any) -> Ok: ...
 
     async def call_holding(self, procedure: m.Procedure[Any, Ok], arguments: Any) -> Held[Ok]: ...
 
 
-def spans(shape: Shape, first: int, end: int) -> Iterator[tuple[int, int]]:
-    """Units [first, end) cut at multiples of `SPAN` bytes, so that each cut is under one low node."""
-    per_span = max(1, SPAN >> shape.unit_log2)
+def spans(shape: Shape, first: int, end: int, most: int = SPAN) -> Iterator[tuple[int, int]]:
+    """Units [first, end) cut at multiples of `most` bytes, a power of two, so that each cut is under one low node."""
+    per_span = max(1, most >> shape.unit_log2)
     while first < end:
         stop = min(first - first % per_span + per_span, end)
         yield first, stop
@@ -76,7 +80,7 @@ def window(shape: Shape) -> int:
 
 
 async def read_verified(caller: Caller, version: Version, first: int, end: int, presentation: Presentation) -> Span:
-    """Units [first, end), at most `SPAN` bytes or one unit, verified under the lowest nodes that are known.
+    """Units [first, end), at most `LONG_SPAN` bytes or one unit, verified under the lowest nodes that are known.
 
     Raises `UnitsFailed`, `StatusError`, `PeerError`.
     """
@@ -129,7 +133,7 @@ async def _receive(
 ) -> tuple[Span, list[bytes]]:
     """The data of units [first, end), with the proof under the node of `level` where that is given."""
     slice_first, slice_end = slices_of_units(version.shape, first, end)
-    step = max(1, SPAN >> slice_log2(version.shape))
+    step = max(1, caller.read_most >> slice_log2(version.shape))
     start, stop = version.shape.unit_span(first, end)
     span = Span(first, end, start, stop - start, [])
     proof: list[bytes] = []

@@ -32,6 +32,9 @@ from nfsverity_proto.verification import Verified
 from .faults import LocatedMismatch, locate
 from .pipeline import in_order
 from .presentation import (
+    LONG_SPAN,
+    SPAN,
+    WINDOW,
     Presentation,
     TreeFailed,
     prepare,
@@ -158,10 +161,17 @@ class Reader:
             first = held.end
         if first < end:
             await self._attempt(version, lambda: self._prepare(version))
-            jobs = (self._span(version, *units) for units in spans(version.shape, first, end))
+            most = await self._span_size(stop - offset)
+            jobs = (self._span(version, *units) for units in spans(version.shape, first, end, most))
             async with contextlib.aclosing(in_order(jobs, window(version.shape))) as found:
                 async for span in found:
                     yield span
+
+    async def _span_size(self, length: int) -> int:
+        if length < 2 * WINDOW * SPAN:
+            return SPAN
+        await self.session.ask_limits()
+        return LONG_SPAN if self.session.read_most >= LONG_SPAN else SPAN
 
     async def _span(self, version: Version, first: int, end: int) -> Span:
         read = partial(read_verified, self.session, version, first, end, self.presentation)

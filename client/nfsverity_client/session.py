@@ -107,6 +107,7 @@ class Session:
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connection: Connection | None = None
+        self.read_most = m.DATA_MIN
         self._connecting = asyncio.Lock()
         self._left: list[Connection] = []
         """Connections of other event loops; after a fork, of the other process."""
@@ -179,7 +180,18 @@ class Session:
                 connection = self._connection
                 if connection is None or connection.lost is not None:
                     connection = self._connection = await connect(self.url, self.traffic)
+                    self.read_most = m.DATA_MIN
         return connection
+
+    async def ask_limits(self) -> None:
+        """Learn how much the server grants beyond the minimum, on this connection (fip-limits-3, fip-limits-7).
+
+        Raises `StatusError`, `PeerError`.
+        """
+        if self.read_most > m.DATA_MIN:
+            return
+        ok = await self.call(m.LIMITS, None)
+        self.read_most = max(m.DATA_MIN, min(ok.max_data, m.DATA_MAX))
 
     def pause_before_poll(self, path: bytes) -> float:
         """Seconds to let pass before a poll for a file may be sent; where it is none, it is taken for sent now."""

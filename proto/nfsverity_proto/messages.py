@@ -35,7 +35,8 @@ PROGRAM = 0x3046494D
 """User range (RFC 5531 section 8.3); the draft's number is to be assigned."""
 VERSION = 1
 
-DATA_MAX = 4 * 2**20
+DATA_MIN, DATA_MAX = 2**20, 4 * 2**20
+"""Bytes of one READ: what every server grants (fip-limits-1), and the most that any does."""
 FETCH_MAX = 2**20
 TREE_MAX = 2**16
 """Hashes of one reply to TREE."""

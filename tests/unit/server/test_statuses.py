@@ -260,7 +260,7 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Raw]:
         yield client
 
 
-@pytest.mark.spec("fip-status-2", "fip-record-1")
+@pytest.mark.spec("fip-status-2", "fip-record-1", "fip-proof-6")
 @pytest.mark.parametrize("name", [b"hash", b"unknown-hash", b"type"])
 def test_algorithms_that_are_not_known(foreign: Raw, name: bytes) -> None:
     """The record is had all the same; what needs the tree is not supported, whatever the range."""

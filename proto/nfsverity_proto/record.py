@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import lru_cache
 
 from .errors import Malformed
 from .hashes import SHA256, digest_length, hash_by_number
@@ -98,6 +99,7 @@ def signature_attestation(signature: Signature) -> Attestation:
     return Attestation(SIGNATURE, _SIGNATURE.encode(signature))
 
 
+@lru_cache(maxsize=ATTESTATIONS_MAX)  # each of a record's is decoded in step 1, and used in step 6
 def signature_of(attestation: Attestation) -> Signature:
     """The signature that an attestation of type SIGNATURE holds. Raises `Malformed`."""
     try:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any, Generic, TypeVar
 
@@ -72,15 +73,11 @@ class Declaration:
 
 class _Number(Declaration):
     def __init__(self, code: str) -> None:
-        self.packing = struct.Struct(code)
+        self.code = code
+        self.packing = struct.Struct(">" + code)
 
     def read(self, source: _Input) -> int:
-        at = source.at
-        try:
-            value: int = self.packing.unpack_from(source.data, at)[0]
-        except struct.error:
-            raise XdrError(f"ends after {len(source.data) - at} of {self.packing.size} bytes") from None
-        source.at = at + self.packing.size
+        value: int = _unpack(self.packing, source)[0]
         return value
 
     def write(self, value: int, sink: _Output) -> None:
@@ -90,9 +87,9 @@ class _Number(Declaration):
             raise XdrError(f"{value!r} does not fit {8 * self.packing.size} bits") from None
 
 
-UInt = _Number(">I")
-UHyper = _Number(">Q")
-Hyper = _Number(">q")
+UInt = _Number("I")
+UHyper = _Number("Q")
+Hyper = _Number("q")
 
 
 class _Bool(Declaration):
@@ -251,19 +248,45 @@ class Union(Declaration):
             raise XdrError(f"a union has no arm {which!r}") from None
 
 
+def _runs(fields: Iterable[Declaration]) -> tuple[Declaration | struct.Struct, ...]:
+    runs: list[Declaration | struct.Struct] = []
+    for integers, group in itertools.groupby(fields, lambda field: isinstance(field, _Number)):
+        if integers:
+            runs.append(struct.Struct(">" + "".join(number.code for number in group if isinstance(number, _Number))))
+        else:
+            runs += group
+    return tuple(runs)
+
+
+def _unpack(packing: struct.Struct, source: _Input) -> tuple[Any, ...]:
+    at = source.at
+    try:
+        values = packing.unpack_from(source.data, at)
+    except struct.error:
+        raise XdrError(f"ends after {len(source.data) - at} of {packing.size} bytes") from None
+    source.at = at + packing.size
+    return values
+
+
 class Structure(Declaration):
     """A struct whose value is the dataclass `cls`; the fields are given in the order of both."""
 
     def __init__(self, cls: type[Any], **fields: Declaration) -> None:
         self.cls = cls
         self.fields = tuple(fields.items())
-        self.declarations = tuple(fields.values())
+        self.runs = _runs(fields.values())
+        """What is read in turn: a field, or some neighbouring integers at once."""
         names = tuple(field.name for field in dataclasses.fields(cls))
         if names != tuple(fields):
             raise ValueError(f"the fields of {cls.__name__} are {names}, not {tuple(fields)}")
 
     def read(self, source: _Input) -> Any:
-        values = [field.read(source) for field in self.declarations]
+        values: list[Any] = []
+        for run in self.runs:
+            if isinstance(run, struct.Struct):
+                values += _unpack(run, source)
+            else:
+                values.append(run.read(source))
         try:
             return self.cls(*values)
         except ValueError as error:

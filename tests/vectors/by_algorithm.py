@@ -84,7 +84,7 @@ def _schemes() -> Iterator[Vector]:
                     8,
                     changed,
                     ("fim-sig-3",),
-                    flags,
+                    sorted({*flags, *needs(other)}),
                 )
     for name, clause, about in (
         ("1024", "fim-sig-10", "a modulus of 1,024 bits"), ("2040", "fim-sig-10", "a modulus of 2,040 bits"),

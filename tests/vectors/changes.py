@@ -13,7 +13,7 @@ from oracle import merkle, records
 from oracle.xdr import opaque, uint
 
 from . import certificates, keys, sample
-from .case import ACCEPTED, STEPS, Attestation, Case, entry, example_case, signed_by
+from .case import ACCEPTED, STEPS, Attestation, Case, entry, example_case, needs, signed_by
 from .form import Long, Vector, counting
 from .sample import root_of, statement
 
@@ -55,6 +55,7 @@ def vector_of(base: Vector, row: dict[str, str], slug: str, about: str, changed:
         raise ValueError(f"no step is known for {row['id']}")
     clauses = CLAUSES.get(row["id"], CLAUSES.get(verdict, ("fim-ver-4",)))
     flags = ["re-signed"] if "re-signed" in row["change"] else []
+    flags += NEEDS.get((row["field"], slug), [])
     id = row["id"].removeprefix("change-")
     return base.fault(
         f"{id}-{slug}",
@@ -132,6 +133,13 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     "change-accepted-schemes": ("fim-policy-6",),
 }
 """By row, or by verdict."""
+
+NEEDS = {
+    (field, number): [f"needs-hash-{name}"]
+    for field in ("statement.hash", "signature.signer.hash")
+    for number, name in (("10", "sha3-256"), ("65536", "blake3"))
+} | {("signature.scheme", str(scheme)): needs(scheme) for scheme in ACCEPTED["schemes"]}
+"""By field and value: what a verifier has to implement for the verdict to be that of the row."""
 
 HIGH = 2**32 - 1
 

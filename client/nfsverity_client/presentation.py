@@ -57,8 +57,6 @@ class Caller(Protocol):
     """What makes calls; `Session` is one."""
 
     traffic: Traffic
-    read_most: int
-    """Bytes that the server grants for one READ, as far as is known."""
 
     async def call(self, procedure: m.Procedure[Any, Ok], arguments: Any) -> Ok: ...
 
@@ -133,7 +131,8 @@ async def _receive(
 ) -> tuple[Span, list[bytes]]:
     """The data of units [first, end), with the proof under the node of `level` where that is given."""
     slice_first, slice_end = slices_of_units(version.shape, first, end)
-    step = max(1, caller.read_most >> slice_log2(version.shape))
+    whole = end - first > 1  # a proof is that of one READ: only a single unit comes in several
+    step = slice_end - slice_first if whole else max(1, SPAN >> slice_log2(version.shape))
     start, stop = version.shape.unit_span(first, end)
     span = Span(first, end, start, stop - start, [])
     proof: list[bytes] = []

@@ -137,6 +137,12 @@ class Reader:
                         check_empty(version)
                     self._pinned |= length != 0
                     return
+                held = self._first
+                if held is not None and held.start <= offset and stop <= held.start + held.length:
+                    self._pinned = True
+                    for part in held.cut(offset, stop):  # a small file has come whole: no task is needed
+                        yield part
+                    return
                 async with contextlib.aclosing(self._spans(version, offset, stop)) as found:
                     async for span in found:
                         if self.version is not version:

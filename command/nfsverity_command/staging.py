@@ -15,6 +15,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from nfsverity_proto.path import split_path
@@ -29,7 +30,9 @@ _UNFIT = frozenset((errno.EILSEQ, errno.EINVAL, errno.ENAMETOOLONG))
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+@cache
 def _umask() -> int:
+    """As it was when it was first asked for: reading it is setting it, twice."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask

@@ -122,6 +122,73 @@ def test_a_term_is_defined_once() -> None:
     assert [term for term, count in counted.items() if count > 1] == []
 
 
+BORROWED = re.compile(r"([A-Z][^.:]*?) are terms of \[?(FIM|FIP)\b")
+DOCUMENTS = {"FIM": METADATA, "FIP": SPEC / "draft-nfsverity-file-integrity-protocol-00.xml"}
+
+
+def terms_section(source: Path) -> str:
+    """With a word for each reference."""
+    section = ElementTree.parse(source).find(".//section[@anchor='terms']")
+    assert section is not None
+    for xref in section.iter("xref"):
+        xref.text = xref.get("target")
+    return " ".join(text_of(paragraph) for paragraph in section.iter("t"))
+
+
+@pytest.mark.parametrize("source", [source for source in SOURCES if source != METADATA], ids=lambda path: path.stem)
+def test_a_term_that_is_borrowed_is_defined_there(source: Path) -> None:
+    found = BORROWED.findall(terms_section(source))
+    assert found
+    for words, document in found:
+        lender = ElementTree.parse(DOCUMENTS[document])
+        defined = {term for dt in lender.iter("dt") for term in text_of(dt).lower().split(", ")}
+        defined |= {text_of(em).lower() for em in lender.iter("em")}
+        assert {word.lower() for word in re.split(r", | and ", words)} <= defined, words
+
+
+OTHER_WORDS = (
+    "chunk", "root hash", "top hash", "head hash", "leaf hash", "merkle root", "inclusion path", "audit path",
+    "volume identifier", "file identifier", "certificate hash", "thumbprint", "version number of a file", "snapshot",
+    "manifest", "signing certificate", "trust anchor list", "trust store", "high-water mark", "timestamp",
+)  # fmt: skip
+"""What others call a unit, a root, a leaf's value, a proof, a volume ID, a fingerprint, a mark ..."""
+
+
+@each_draft
+def test_a_thing_has_one_name(source: Path) -> None:
+    middle = ElementTree.parse(source).find("middle")
+    assert middle is not None
+    text = text_of(middle).lower()
+    assert [word for word in OTHER_WORDS if word in text] == []
+
+
+@each_draft
+def test_an_rfc_that_is_named_is_a_reference(source: Path) -> None:
+    root = ElementTree.parse(source).getroot()
+    references = {element.get("anchor") for element in root.iter("reference")}
+    named = {f"RFC{number}" for number in re.findall(r"\bRFC ([0-9]{4,5})\b", text_of(root))}
+    assert named - references == set()
+
+
+@each_draft
+def test_a_picture_survives_in_plain_text(source: Path) -> None:
+    for pictures in ElementTree.parse(source).iter("artset"):
+        assert [picture.get("type") for picture in pictures] == ["svg", "ascii-art"]
+        drawing = pictures[0][0]
+        assert drawing.find("{http://www.w3.org/2000/svg}title") is not None
+        said = {text_of(text) for text in drawing.iter("{http://www.w3.org/2000/svg}text")}
+        plain = (pictures[1].text or "").translate(str.maketrans("", "", "[](), ;"))
+        for words in said:
+            if re.fullmatch(r"[A-Z]+\(.*\)|[(0-9, )]+|[a-z]+", words):
+                assert re.sub(r"[\[\](), ;]", "", words) in plain.replace("\n", ""), words
+
+
+def test_the_tree_the_record_and_the_presentations_are_drawn() -> None:
+    drawn = {figure.get("anchor") for source in SOURCES for figure in ElementTree.parse(source).iter("figure")
+             if figure.find("artset") is not None}  # fmt: skip
+    assert {"fig-record", "fig-tree", "fig-proof", "fig-ahead", "fig-demand", "fig-inline"} <= drawn
+
+
 @each_draft
 def test_a_line_of_the_text_fits(source: Path) -> None:
     for line in source.with_suffix(".txt").read_text(encoding="utf-8").splitlines():

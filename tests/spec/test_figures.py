@@ -5,14 +5,16 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import struct
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import pytest
 from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric import mldsa
 
-from nfsverity_proto import hashes, signature, verification
+from nfsverity_proto import hashes, messages, rpc, signature, verification
 from nfsverity_proto.certificate import CHAIN_MAX, DER_MAX, DOCUMENT_SIGNING
 from nfsverity_proto.errors import VERDICTS
 from nfsverity_proto.path import DEPTH_MAX, NAME_MAX, PATH_MAX
@@ -20,6 +22,7 @@ from nfsverity_proto.record import ATTESTATIONS_MAX, RECORD_MAX
 from nfsverity_proto.statement import FORMAT, GENERATION_MAX, MAGIC, NO_END, STATEMENT_MAX, Kind
 from nfsverity_proto.tree import SIZE_MAX, UNIT_LOG2_DEFAULT, UNIT_LOG2_MAX, UNIT_LOG2_MIN
 
+from . import worked_example as example
 from .drafts import METADATA, SPEC, code, table, text_of
 
 TEXT = text_of(ElementTree.parse(METADATA).getroot())
@@ -158,3 +161,56 @@ def test_the_verdicts_of_the_code_are_those_of_the_text_in_their_order() -> None
     rows = table(METADATA, "verdict-table")
     assert [row[1] for row in rows] == [verdict.verdict for verdict in VERDICTS]
     assert [int(row[0].split(",")[0]) for row in rows] == [verdict.step for verdict in VERDICTS]
+
+
+# Every figure of running text. What a table or a block of code has is computed by the tests of these.
+
+NOT_RUNNING = ("sourcecode", "artwork", "references", "table", "title", "reference")
+NAMES = re.compile(
+    r"(?:RFC|BCP|FIPS|X\.|P-|SHA3?-|ML-DSA-|Section|Test) ?[0-9.-]+|[0-9]{4}-[0-9]{2}-[0-9]{2}\S*"
+    r"|[0-9]+(?:\.[0-9]+){2,}|0x[0-9a-fA-F]+|2\^[0-9]+(?: - 1)?|\b20th\b|\bin 2020\b|:[0-9]+/"
+)
+"""Numbers that are names, dates or ports, and powers of two, which are their own computation."""
+FIGURE = re.compile(r"\b[0-9]{1,3}(?:,[0-9]{3})+\b|\b[0-9]{3,}\b")
+
+
+def figures(source: Path) -> set[int]:
+    found: set[int] = set()
+
+    def walk(element: ElementTree.Element) -> None:
+        if element.tag not in NOT_RUNNING:
+            for text in (element.text, *(child.tail for child in element)):
+                found.update(number(figure) for figure in FIGURE.findall(NAMES.sub(" ", text or "")))
+            for child in element:
+                walk(child)
+
+    walk(ElementTree.parse(source).getroot())
+    return found
+
+
+K, K_MAX = 4096 // 32, 2**24 // 32
+"""Hashes of a block of tree type 2."""
+KNOWN: dict[str, set[int]] = {
+    "metadata": {
+        RECORD_MAX, DER_MAX, PATH_MAX, NAME_MAX, DEPTH_MAX, verification.SKEW, 999_999_999, 2**16 - 1, 2**24 - 1,
+        2**31 - 1, 2**32 - 1, 1 << UNIT_LOG2_MIN, 1 << UNIT_LOG2_MAX, signature.RSA_BITS_MIN, signature.RSA_BITS_MAX,
+        signature.RSA_EXPONENT_MIN, 64 + 44 + 1, 2 * (K - 1), 2 * (K_MAX - 1), 18 * 32, 3 * 4096, K, 256, 512,
+        len(example.CONTENT), len(example.CONTENT) % 4096, 251, len(example.statement()), len(example.signed()),
+        len(example.record()), example.NOW,
+    },
+    "protocol": {
+        128, NAME_MAX, DEPTH_MAX, PATH_MAX, 999_999_999, 2**16 - 1, 2**24 - 1, 2**31 - 1, 2**32 - 1, messages.PROGRAM,
+        rpc.MESSAGE_MAX, messages.DATA_MAX, messages.DATA_MIN, messages.TREE_MAX, messages.ENTRIES_MAX, 4096, 5076,
+        messages.WAIT_MAX, 2 * 51 * 64, 100,
+    },
+    "nfsv42": {DER_MAX, 2**17, (2**20 - 100) // 32, 4096, RECORD_MAX, 2**20, 2**18 + 4096, 100, 256},
+}  # fmt: skip
+"""100 is the pause in milliseconds of a client, 5,076 the longest call (tests/unit/proto/test_messages.py)."""
+
+
+@pytest.mark.parametrize("draft", KNOWN)
+def test_a_figure_in_running_text_is_a_bound_or_is_computed(draft: str) -> None:
+    (source,) = SPEC.glob(f"draft-*{draft}*.xml")
+    found = figures(source)
+    assert found - KNOWN[draft] == set()
+    assert KNOWN[draft] - found == set(), "known, and not in the text any more"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nfsverity_proto import hashes, messages, path, record, rpc, signature, statement, tree, verification
+from nfsverity_proto import fsverity, hashes, messages, path, record, rpc, signature, statement, tree, verification
 
 from . import building, xdr_language
 
@@ -27,6 +27,7 @@ CONSTANTS = {
     "FIM_DEPTH_MAX": path.DEPTH_MAX,
     "FIM_SKEW": verification.SKEW,
     "FIM_TREE_RFC9162": tree.RFC9162,
+    "FIM_TREE_FSVERITY": fsverity.FSVERITY,
     "FIM_HASH_SHA256": hashes.hash_by_name("sha256").number,
     "FIM_HASH_SHA384": hashes.hash_by_name("sha384").number,
     "FIM_HASH_SHA512": hashes.hash_by_name("sha512").number,

@@ -203,9 +203,9 @@ KNOWN: dict[str, set[int]] = {
         rpc.MESSAGE_MAX, messages.DATA_MAX, messages.DATA_MIN, messages.TREE_MAX, messages.ENTRIES_MAX, 4096, 5076,
         messages.WAIT_MAX, 2 * 51 * 64, 100,
     },
-    "nfsv42": {DER_MAX, 2**17, (2**20 - 100) // 32, 4096, RECORD_MAX, 2**20, 2**18 + 4096, 100, 256},
+    "nfsv42": {2049, DER_MAX, 2**17, (2**20 - 100) // 32, 4096, RECORD_MAX, 2**20, 2**18 + 4096, 100, 256},
 }  # fmt: skip
-"""100 is the pause in milliseconds of a client, 5,076 the longest call (tests/unit/proto/test_messages.py)."""
+"""100 is the pause in milliseconds of a client, 2049 the port of NFS, 5,076 the longest call (tests/unit/proto/test_messages.py)."""
 
 
 @pytest.mark.parametrize("draft", KNOWN)

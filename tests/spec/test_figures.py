@@ -205,7 +205,7 @@ KNOWN: dict[str, set[int]] = {
     },
     "nfsv42": {2049, DER_MAX, 2**17, (2**20 - 100) // 32, 4096, RECORD_MAX, 2**20, 2**18 + 4096, 100, 256},
 }  # fmt: skip
-"""100 is the pause in milliseconds of a client, 2049 the port of NFS, 5,076 the longest call (tests/unit/proto/test_messages.py)."""
+"""100 is a client's pause in milliseconds, 2049 the port of NFS, 5,076 the longest call (test_messages.py)."""
 
 
 @pytest.mark.parametrize("draft", KNOWN)

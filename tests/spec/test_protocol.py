@@ -43,7 +43,7 @@ def test_the_program_has_the_procedures_of_the_code() -> None:
 @pytest.mark.parametrize(("result", "name", "arguments", "number"), PROGRAM[1:], ids=[row[1] for row in PROGRAM[1:]])
 def test_a_procedure_says_its_arguments_and_its_result(result: str, name: str, arguments: str, number: str) -> None:
     found = section(name.lower())
-    assert text_of(found.find("name") or found[0]) == f"{name} ({number})"
+    assert text_of(next(found.iter("name"))) == f"{name} ({number})"
     expected = "none" if arguments == "void" else arguments
     assert f"Arguments: {expected}. Result: {result}." in text_of(found)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import itertools
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
@@ -50,7 +49,7 @@ class _Output(io.BytesIO):
 
 
 _ZEROS = (b"", b"\0", b"\0\0", b"\0\0\0")
-_LENGTH = struct.Struct(">I")
+_LENGTH, _NOTHING = struct.Struct(">I"), struct.Struct("")
 
 
 def _bounded(length: int, least: int, most: int, what: str) -> int:
@@ -248,13 +247,19 @@ class Union(Declaration):
             raise XdrError(f"a union has no arm {which!r}") from None
 
 
-def _runs(fields: Iterable[Declaration]) -> tuple[Declaration | struct.Struct, ...]:
-    runs: list[Declaration | struct.Struct] = []
-    for integers, group in itertools.groupby(fields, lambda field: isinstance(field, _Number)):
-        if integers:
-            runs.append(struct.Struct(">" + "".join(number.code for number in group if isinstance(number, _Number))))
-        else:
-            runs += group
+def _runs(fields: Iterable[Declaration]) -> tuple[tuple[struct.Struct, Declaration | None], ...]:
+    """Neighbouring integers as one packing, and every other field beside an empty one."""
+    runs: list[tuple[struct.Struct, Declaration | None]] = []
+    codes = ""
+    for field in (*fields, None):
+        if isinstance(field, _Number):
+            codes += field.code
+            continue
+        if codes:
+            runs.append((struct.Struct(">" + codes), None))
+            codes = ""
+        if field is not None:
+            runs.append((_NOTHING, field))
     return tuple(runs)
 
 
@@ -282,11 +287,11 @@ class Structure(Declaration):
 
     def read(self, source: _Input) -> Any:
         values: list[Any] = []
-        for run in self.runs:
-            if isinstance(run, struct.Struct):
-                values += _unpack(run, source)
+        for integers, field in self.runs:
+            if field is None:
+                values += _unpack(integers, source)
             else:
-                values.append(run.read(source))
+                values.append(field.read(source))
         try:
             return self.cls(*values)
         except ValueError as error:

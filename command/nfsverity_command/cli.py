@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import click
 
+from . import DISTRIBUTION
 from .frame import Commands
-from .main import DISTRIBUTION
 
 COMMANDS = {
     "keygen": "Make a signing key and its certificate.",

@@ -25,7 +25,7 @@ def command(shell: str) -> None:
     from click.shell_completion import get_completion_class
 
     from .cli import cli
-    from .main import COMPLETION_VARIABLE, NAME
+    from . import COMPLETION_VARIABLE, NAME
 
     completer = get_completion_class(shell)
     if completer is None:

@@ -9,12 +9,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from . import ending
+from . import COMPLETION_VARIABLE, DISTRIBUTION, NAME, ending
 
-NAME, DISTRIBUTION = "nfsverity", "nfs-verity"
 GARBAGE = 50_000
 """Objects made before garbage is looked for: imports make many, and none of them garbage."""
-COMPLETION_VARIABLE = "_NFSVERITY_COMPLETE"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

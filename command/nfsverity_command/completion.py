@@ -24,8 +24,8 @@ def command(shell: str) -> None:
     """Print what a shell needs to complete commands, options and names as you type them."""
     from click.shell_completion import get_completion_class
 
-    from .cli import cli
     from . import COMPLETION_VARIABLE, NAME
+    from .cli import cli
 
     completer = get_completion_class(shell)
     if completer is None:

@@ -29,8 +29,9 @@ from nfsverity_proto.verification import Certificates, Expected, Verified, verif
 from nfsverity_store.content import NotRegular, open_below
 from nfsverity_store.hashing import RUN_LOG2, ChangedSize, hash_run, hash_runs, leaves
 from nfsverity_store.index import ROOT_ID, Index, IndexEntry, open_index
+from nfsverity_store.kept import kept_tree
 from nfsverity_store.layout import DIRECTORY, DIRECTORY_BYTES, Head, find_root, read_head
-from nfsverity_store.nodes import FileStore, MemoryStore, Nodes, tree_length
+from nfsverity_store.nodes import Nodes
 
 PUBLICATIONS_MAX = 4
 """How often a file is judged again because a newer publication appeared meanwhile."""
@@ -299,26 +300,11 @@ class LocalTree:
     def _bad_ranges(self, fd: int, verified: Verified, entry: IndexEntry | None, size: int) -> list[BadRange]:
         tree = verified.content.tree
         hash = hash_by_number(verified.statement.hash)
-        nodes = self._kept_tree(hash, verified, entry)
+        nodes = kept_tree(self.root, hash, tree, None if entry is None else entry.tree)
         try:
             return [] if nodes is None else list(_merged(_bad_units(fd, tree.shape, hash, tree.root, nodes, size)))
         except OSError:  # a kept tree that ends early, or content that is being changed: only the file is known
             return []
-
-    def _kept_tree(self, hash: Hash, verified: Verified, entry: IndexEntry | None) -> Nodes | None:
-        """The publisher's tree, not yet folded to the root; None where it keeps none."""
-        tree = verified.content.tree
-        shape = tree.shape
-        if shape.units < 2:
-            return Nodes(hash, shape, MemoryStore(bytearray(tree.root)))
-        if entry is not None and entry.tree is not None:
-            return Nodes(hash, shape, MemoryStore(bytearray(entry.tree)))
-        path = self.root / DIRECTORY / "trees" / f"{hash.name}-{shape.unit_log2}-{tree.root.hex()}"
-        try:
-            store = FileStore(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-        except OSError:
-            return None
-        return Nodes(hash, shape, store) if os.fstat(store.fd).st_size == tree_length(hash, shape) else None
 
 
 def _list(base: Path, path: bytes) -> dict[bytes, str]:

@@ -25,7 +25,7 @@ from nfsverity_proto.statement import Tag
 from nfsverity_store.content import open_below
 from nfsverity_store.hashing import build, hash_runs
 from nfsverity_store.index import Seen
-from nfsverity_store.layout import tree_path
+from nfsverity_store.kept import kept_tree
 from nfsverity_store.nodes import FileStore, MemoryStore, Nodes, Store, tree_length
 
 from .catalog import Answer, Claims, OpenFile
@@ -119,23 +119,14 @@ class Trees:
         """The publisher's tree, where it is whole: its top is the root."""
         tree = claims.file.content.tree
         hash, shape = hash_by_number(claims.statement.hash), tree.shape
-        if shape.units < 2:
-            return Nodes(hash, shape, MemoryStore(bytearray(tree.root)))
-        if not self._keep:
+        if not self._keep and shape.units > 1:
             return None
-        if file.entry is not None and file.entry.tree is not None:
-            nodes = Nodes(hash, shape, MemoryStore(bytearray(file.entry.tree)))
-        else:
-            try:
-                path = tree_path(self._root, hash.name, shape.unit_log2, tree.root)
-                store: Store = FileStore(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-            except OSError:
-                return None
-            length = tree_length(hash, shape)
-            if length <= IN_MEMORY_MAX:
-                store = MemoryStore(bytearray(store.read(0, length)))
-            nodes = Nodes(hash, shape, store)
+        nodes = kept_tree(self._root, hash, tree, None if file.entry is None else file.entry.tree)
+        if nodes is None or shape.units < 2:
+            return nodes
         try:
+            if not isinstance(nodes.store, MemoryStore) and nodes.length <= IN_MEMORY_MAX:
+                nodes = Nodes(hash, shape, MemoryStore(bytearray(nodes.store.read(0, nodes.length))))
             return nodes if nodes.node(shape.height, 0) == tree.root else None
         except OSError:
             return None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
@@ -129,10 +129,11 @@ class Session:
     # calls
 
     async def call(self, procedure: m.Procedure[Any, Ok], arguments: Any, *, wait: float = 0.0) -> Ok:
-        """The result, nothing of which is a view. Raises `StatusError`, `PeerError`."""
+        """The result, nothing of which is a view: a `Tail` is copied. Raises `StatusError`, `PeerError`."""
         held = await self.call_holding(procedure, arguments, wait=wait)
+        ok: Ok = _copied(held.ok)
         held.release()
-        return held.ok
+        return ok
 
     async def call_holding(self, procedure: m.Procedure[Any, Ok], arguments: Any, *, wait: float = 0.0) -> Held[Ok]:
         """The result, whose `Tail` is a view. `wait`: seconds by which the server may hold the call.
@@ -331,6 +332,15 @@ class Session:
                 else:
                     yield below, entry
             directories += reversed(deeper)
+
+
+def _copied(ok: Any) -> Any:
+    match ok:
+        case m.TreeOk():
+            return replace(ok, hashes=bytes(ok.hashes))
+        case m.FetchOk() | m.ReadOk():
+            return replace(ok, data=bytes(ok.data))
+    return ok
 
 
 def _check_listing(ok: m.ReaddirOk, after: bytes) -> None:

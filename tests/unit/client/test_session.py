@@ -142,6 +142,21 @@ async def test_a_record_that_has_expired(tmp_path: Path) -> None:
         assert await verdict(served, published.pin) is RecordExpired
 
 
+# calls
+
+
+async def test_a_result_is_not_a_view_of_memory_for_the_next_reply(served: Served) -> None:
+    async with session(served) as opened:
+        verified = (await open_file(opened, b"one")).verified
+        fetched = await opened.call(m.FETCH, m.FetchArgs(b"", b"one", 4096))
+        tree = await opened.call(m.TREE, m.TreeArgs(fetched.object, verified.tag, 0, 0, 1))
+        read = await opened.call(m.READ, m.ReadArgs(fetched.object, verified.tag, 0, 1, None))
+        await opened.call(m.FETCH, m.FetchArgs(b"", b"d/two", 4096))
+    assert {type(data) for data in (fetched.data, tree.hashes, read.data)} == {bytes}
+    assert (fetched.data, read.data) == (FILES["one"], FILES["one"])
+    assert tree.hashes == verified.file.content.tree.root, "the tree of one unit"
+
+
 # CAs
 
 

@@ -421,8 +421,13 @@ def check_arguments(arguments: object) -> None:
             _check_count("wait", arguments.wait, 0, WAIT_MAX)
         case TreeArgs():
             _check_count("count", arguments.count, 1, TREE_MAX)  # fip-tree-3
-        case ProofArgs() | ReadArgs():
-            _check_count("count", arguments.count, 1, 2**32 - 1)  # fip-proof-2, fip-read-2
+        case ProofArgs():
+            _check_count("count", arguments.count, 1, 2**32 - 1)  # fip-proof-2
+            first, last, level = arguments.first, arguments.first + arguments.count - 1, arguments.level
+            if first >> level != last >> level:  # fip-proof-3
+                raise ValueError(f"units {first} to {last}, not all under one node of level {level}")
+        case ReadArgs():  # its level is of units, and how many of them its slices are, only the file says
+            _check_count("count", arguments.count, 1, 2**32 - 1)  # fip-read-2
         case FetchArgs():
             split_path(arguments.path)  # fip-fetch-5
             _check_count("most", arguments.most, 0, FETCH_MAX)  # fip-fetch-3

@@ -351,8 +351,14 @@ INVALID: list[tuple[str, m.Procedure[Any, Any], Any, bool]] = [
     ("fip-tree-3", m.TREE, m.TreeArgs(HANDLE, TAG, 0, 2**64 - 1, 65_536), True),
     ("fip-tree-3", m.TREE, m.TreeArgs(HANDLE, TAG, 0, 0, 0), False),
     ("fip-tree-3", m.TREE, m.TreeArgs(HANDLE, TAG, 0, 0, 65_537), False),
-    ("fip-proof-2", m.PROOF, m.ProofArgs(HANDLE, TAG, 0, 0, 2**32 - 1), True),
+    ("fip-proof-2", m.PROOF, m.ProofArgs(HANDLE, TAG, 32, 0, 2**32 - 1), True),
     ("fip-proof-2", m.PROOF, m.ProofArgs(HANDLE, TAG, 0, 0, 0), False),
+    ("fip-proof-3", m.PROOF, m.ProofArgs(HANDLE, TAG, 0, 7, 1), True),
+    ("fip-proof-3", m.PROOF, m.ProofArgs(HANDLE, TAG, 0, 6, 2), False),
+    ("fip-proof-3", m.PROOF, m.ProofArgs(HANDLE, TAG, 2, 4, 4), True),
+    ("fip-proof-3", m.PROOF, m.ProofArgs(HANDLE, TAG, 2, 4, 5), False),
+    ("fip-proof-3", m.PROOF, m.ProofArgs(HANDLE, TAG, 2, 3, 2), False),
+    ("fip-proof-3", m.PROOF, m.ProofArgs(HANDLE, TAG, 2**32 - 1, 2**64 - 1, 2**32 - 1), True),
     ("fip-fetch-3", m.FETCH, m.FetchArgs(HANDLE, b"", 1_048_576), True),
     ("fip-fetch-3", m.FETCH, m.FetchArgs(HANDLE, b"", 1_048_577), False),
     ("fip-fetch-5", m.FETCH, m.FetchArgs(HANDLE, b"a//b", 0), False),
@@ -366,7 +372,14 @@ INVALID: list[tuple[str, m.Procedure[Any, Any], Any, bool]] = [
 
 
 @pytest.mark.spec(
-    "fip-resolve-2", "fip-record-2", "fip-tree-3", "fip-proof-2", "fip-fetch-3", "fip-read-2", "fip-dir-2"
+    "fip-resolve-2",
+    "fip-record-2",
+    "fip-tree-3",
+    "fip-proof-2",
+    "fip-proof-3",
+    "fip-fetch-3",
+    "fip-read-2",
+    "fip-dir-2",
 )
 @pytest.mark.parametrize(
     ("procedure", "arguments", "good"),

@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,8 @@ def runs(
             inherited = tuple(pipes) if forks else ()
             arguments = (theirs, inherited, root, tuple(names), seen, shape, hash.number, worker, jobs)
             process = context.Process(target=_work, args=arguments, daemon=True)
-            process.start()
+            with _interrupts_ignored():
+                process.start()
             workers.append(process)
             theirs.close()
         yield from _assembled(shape, hash, _pieces(pipes, shape, progress))
@@ -67,6 +69,24 @@ def runs(
         for process in workers:
             process.terminate()
             process.join()
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """A process started in here ignores Ctrl-C from its first instruction on: it prints no traceback.
+
+    In a thread other than the main one nothing is changed, as Python allows no handler to be set there; nor
+    where the handler is not Python's, which could not be put back.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _start_method() -> str:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,38 @@ def test_no_fork_where_there_are_threads() -> None:
     end.set()
     thread.join()
     assert method == "spawn"
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc to see what a process ignores")
+def test_a_worker_ignores_interrupts_before_it_begins(
+    large: Path, method: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What is seen here right after a start is what it inherited; a new interpreter is then far from its own code."""
+    ignored: list[bool] = []
+    start = BaseProcess.start
+
+    def start_and_look(process: BaseProcess) -> None:
+        start(process)
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        mask = next(line.split()[1] for line in status.splitlines() if line.startswith("SigIgn:"))
+        ignored.append(bool(int(mask, 16) >> (signal.SIGINT - 1) & 1))
+
+    monkeypatch.setattr(BaseProcess, "start", start_and_look)
+    monkeypatch.setattr(workers, "_start_method", lambda: method)
+    handler, found = signal.getsignal(signal.SIGINT), []
+
+    def run() -> None:
+        shape = Shape(large.stat().st_size, 12)
+        found.extend(workers.runs(tmp_path, (b"d", b"large"), seen(large), shape, hash_by_number(1), 2, lambda _: None))
+
+    run()
+    assert ignored == [True, True]
+    assert signal.getsignal(signal.SIGINT) is handler
+    other = threading.Thread(target=run)
+    other.start()
+    other.join()
+    assert len(found) == 10, "in another thread, too"
 
 
 def test_units_larger_than_a_piece_of_a_run(tmp_path: Path) -> None:

@@ -40,6 +40,14 @@ async def first(url: str, certificate: str, path: str, runs: str) -> None:
             print(time.perf_counter() - start)
 
 
+async def verified(url: str, certificate: str, path: str) -> None:
+    async with session(url, certificate) as opened:
+        reader = await open_file(opened, path.encode())
+        with open("/dev/null", "wb", buffering=0) as out:
+            async for part in reader.stream():
+                out.write(part)
+
+
 async def unverified(url: str, certificate: str, path: str) -> None:
     async with session(url, certificate) as opened:
         version = (await open_file(opened, path.encode())).version
@@ -52,7 +60,7 @@ async def unverified(url: str, certificate: str, path: str) -> None:
                 out.write(held.ok.data)
                 held.release()
 
-            spans = presentation.spans(version.shape, 0, version.shape.units)
+            spans = presentation.spans(version.shape, 0, version.shape.units, presentation.LONG_SPAN)
             async for _ in in_order((read(*span) for span in spans), presentation.WINDOW):
                 pass
 
@@ -75,6 +83,7 @@ async def proof(url: str, certificate: str, path: str) -> None:
 
 
 if __name__ == "__main__":
-    work = {"first": first, "unverified": unverified, "memory": memory, "proof": proof}[sys.argv[1]](*sys.argv[2:])
+    modes = {"first": first, "verified": verified, "unverified": unverified, "memory": memory, "proof": proof}
+    work = modes[sys.argv[1]](*sys.argv[2:])
     if work is not None:
         asyncio.run(work)

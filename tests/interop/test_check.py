@@ -13,12 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from oracle import signers
 from oracle.records import CONTENT_BYTES, Statement
 from unit.proto.test_changes import ROWS, Case, changed
+from vectors import der as asn1
 
 pytestmark = [
     pytest.mark.tool("rpcgen", "gcc", library="libtirpc"),
@@ -195,3 +198,141 @@ def test_the_certificate(checker: Checker, options: dict[str, object], verdict: 
     der = signers.certificate(key.public_key(), signers.common_name("other"), key, **options)
     signer = signers.Signer(key, signers.ED25519, der)
     assert checker.of_record(signers.signed(Statement(), signer), der) == verdict
+
+
+def forged(scheme: int, der: bytes) -> tuple[bytes, bytes]:
+    """A record whose signature cannot verify, and the certificate: which of the two is refused tells them apart."""
+    statement = Statement().encode()
+    value = bytes(256)
+    signer = signers.Signer(None, scheme, der)
+    return signers.records.record(statement, [signer.attestation(statement, value=value)]), der
+
+
+def other_extensions(*extensions: tuple[str, bytes, bool]) -> bytes:
+    """A certificate that the signer of Ed25519 has, with more extensions."""
+    key = signers.key(signers.ED25519, "example")
+    name = signers.common_name("more")
+    found = x509.load_der_x509_certificate(signers.signer(signers.ED25519, "example").der)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1)
+    builder = builder.not_valid_before(found.not_valid_before_utc).not_valid_after(found.not_valid_after_utc)
+    for own in found.extensions:
+        builder = builder.add_extension(own.value, own.critical)
+    for oid, value, critical in extensions:
+        builder = builder.add_extension(x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value), critical)
+    return builder.sign(key, None).public_bytes(serialization.Encoding.DER)
+
+
+def enclosed(der: bytes, old: bytes, new: bytes) -> bytes:
+    """A certificate with something in its TBSCertificate replaced by what may have another length."""
+    tbs = x509.load_der_x509_certificate(der).tbs_certificate_bytes
+    assert der.count(old) == 1
+    assert tbs[:2] == der[:2] == b"\x30\x82"
+    body = tbs[4:].replace(old, new)
+    changed = b"\x30\x82" + len(body).to_bytes(2, "big") + body
+    rest = der[4 + len(tbs) :]
+    return b"\x30\x82" + (len(changed) + len(rest)).to_bytes(2, "big") + changed + rest
+
+
+def signed_with(scheme: int, der: bytes) -> tuple[bytes, bytes]:
+    """A record that the key of `signers.signer(scheme)` signed, by another certificate."""
+    return signers.signed(Statement(), signers.Signer(signers.key(scheme, "example"), scheme, der)), der
+
+
+@pytest.mark.spec("fim-cert-3")
+def test_bytes_after_the_certificate_are_refused(checker: Checker) -> None:
+    der = signers.signer().der
+    assert checker.of_record(*signed_with(signers.ED25519, der)) == "verified"
+    assert checker.of_record(*signed_with(signers.ED25519, der + b"\0")) == "bad-certificate"
+
+
+@pytest.mark.spec("fim-cert-3")
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("a003020102", "a003020101"),  # version 2, which is without extensions
+        ("0603551d0f0101ff", "0603551d0f010101"),  # TRUE in BER
+        ("0603551d0f0101ff", "0603551d0f010100"),  # FALSE, which is left out
+        ("0603551d0f0101ff", "0603551d0e0101ff"),  # two extensions of one kind
+        ("040403020780", "040403020080"),  # zero bits at the end of keyUsage
+    ],
+)
+def test_a_certificate_that_is_not_in_der_is_refused(checker: Checker, old: str, new: str) -> None:
+    der = signers.signer().der
+    changed = der.replace(bytes.fromhex(old), bytes.fromhex(new))
+    assert changed != der
+    assert checker.of_record(*signed_with(signers.ED25519, changed)) == "bad-certificate"
+
+
+@pytest.mark.spec("fim-cert-18")
+@pytest.mark.parametrize(
+    ("oid", "value"),
+    [("1.3.6.1.4.1.32473.1", b"\5\0"), ("1.3.6.1.4.1.32473.2", b"no DER"), ("2.5.29.30", b"no name constraints")],
+)
+def test_a_critical_extension_that_is_not_known_is_passed_over(checker: Checker, oid: str, value: bytes) -> None:
+    assert checker.of_record(*signed_with(signers.ED25519, other_extensions((oid, value, True)))) == "verified"
+
+
+def with_key(scheme: int, algorithm: bytes, key: bytes) -> bytes:
+    """The certificate of `signers.signer(scheme)` with a public key written in another way, or another one."""
+    spki = (
+        signers.key(scheme, "example")
+        .public_key()
+        .public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+    return enclosed(signers.signer(scheme).der, spki, asn1.sequence(algorithm, asn1.bits(key)))
+
+
+EC, RSA = asn1.oid("1.2.840.10045.2.1"), asn1.oid("1.2.840.113549.1.1.1")
+
+
+@pytest.mark.spec("fim-sig-13")
+@pytest.mark.parametrize(
+    ("scheme", "curve"), [(signers.ECDSA_P256, "1.2.840.10045.3.1.7"), (signers.ECDSA_P384, "1.3.132.0.34")]
+)
+def test_a_compressed_point_is_refused(checker: Checker, scheme: int, curve: str) -> None:
+    public = signers.key(scheme, "example").public_key()
+    algorithm = asn1.sequence(EC, asn1.oid(curve))
+
+    def verdict(form: serialization.PublicFormat) -> str:
+        der = with_key(scheme, algorithm, public.public_bytes(serialization.Encoding.X962, form))
+        assert x509.load_der_x509_certificate(der).public_key() == public
+        return checker.of_record(*signed_with(scheme, der))
+
+    assert verdict(serialization.PublicFormat.UncompressedPoint) == "verified"
+    assert verdict(serialization.PublicFormat.CompressedPoint) == "bad-certificate"
+
+
+@pytest.mark.spec("fim-sig-13")
+@pytest.mark.parametrize("scheme", [signers.ED25519, signers.RSA_PSS])
+def test_other_parameters_of_a_key_are_refused(checker: Checker, scheme: int) -> None:
+    """Those of Ed25519 are absent and those of RSA are NULL: each with those of the other."""
+    public = signers.key(scheme, "example").public_key()
+    if scheme == signers.RSA_PSS:
+        key = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.PKCS1)
+        good, bad = asn1.sequence(RSA, asn1.null()), asn1.sequence(RSA)
+    else:
+        key, name = public.public_bytes_raw(), asn1.oid("1.3.101.112")
+        good, bad = asn1.sequence(name), asn1.sequence(name, asn1.null())
+    assert checker.of_record(*signed_with(scheme, with_key(scheme, good, key))) == "verified"
+    assert checker.of_record(*signed_with(scheme, with_key(scheme, bad, key))) == "bad-certificate"
+
+
+@pytest.mark.spec("fim-sig-10")
+@pytest.mark.parametrize(
+    ("exponent", "less", "verdict"),
+    [
+        (65_535, 0, "bad-certificate"),
+        (65_537, 0, "bad-signature"),
+        (65_537, 1, "bad-certificate"),
+        (65_538, 0, "bad-certificate"),
+        (2**31 - 1, 0, "bad-signature"),
+        (2**31 + 1, 0, "bad-certificate"),
+        (2**32 + 1, 0, "bad-certificate"),
+    ],
+)
+def test_the_numbers_of_an_rsa_key(checker: Checker, exponent: int, less: int, verdict: str) -> None:
+    """A modulus that is one less is even."""
+    modulus = signers.key(signers.RSA_PSS, "example").public_key().public_numbers().n - less
+    key = asn1.sequence(asn1.integer(modulus), asn1.integer(exponent))
+    der = with_key(signers.RSA_PSS, asn1.sequence(RSA, asn1.null()), key)
+    assert checker.of_record(*forged(signers.RSA_PSS, der)) == verdict

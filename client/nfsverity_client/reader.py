@@ -258,8 +258,8 @@ class Reader:
         except StatusError as error:
             if error.status not in (m.Status.CHANGED, m.Status.UPDATING):
                 raise self._unsigned(error) from error
-            handle = (await self.session.resolve(self.path)).object
-            self.version = Version(handle, await self._verify(await self._record(handle)))
+            handle, record = await self._record()
+            self.version = Version(handle, await self._verify(record))
             return
         ok = held.ok
         self.version = version = Version(ok.object, await self._verify(ok.record))  # fip-fetch-6
@@ -271,11 +271,19 @@ class Reader:
         if self._first is None:
             held.release()
 
-    async def _record(self, handle: bytes) -> bytes:
-        try:
-            return (await self.session.call(m.RECORD, m.RecordArgs(handle, b"", 0))).record
-        except StatusError as error:
-            raise self._unsigned(error) from error
+    async def _record(self) -> tuple[bytes, bytes]:
+        """A handle, and the record that the server has for it, whatever it is."""
+        resolves = 0
+        while True:
+            handle = (await self.session.resolve(self.path)).object
+            try:
+                return handle, (await self.session.call(m.RECORD, m.RecordArgs(handle, b"", 0))).record
+            except StatusError as error:
+                if error.status in (m.Status.UNCHANGED, m.Status.UPDATING):  # than what? (fip-record-3)
+                    raise MalformedMessage(f"a reply to RECORD has {error.status!r} where nothing was known") from error
+                if error.status is not m.Status.BAD_HANDLE or resolves == RESOLVES_MAX:
+                    raise self._unsigned(error) from error
+            resolves += 1
 
     def _unsigned(self, error: StatusError) -> Exception:
         """The error to raise for a status: unsigned is a verdict."""

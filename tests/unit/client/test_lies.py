@@ -391,6 +391,46 @@ async def test_the_record_that_is_known(adversary: Adversary, opened: Session) -
         await reader.pread(0, 1)
 
 
+@pytest.mark.spec("fip-record-3", "fip-client-8")
+@pytest.mark.parametrize("status", [Status.UNCHANGED, Status.UPDATING])
+async def test_a_record_where_nothing_was_known(adversary: Adversary, opened: Session, status: Status) -> None:
+    async def lie(call: Call) -> None:
+        if call.procedure is m.FETCH:
+            await call.answer(Status.UPDATING)
+        elif call.procedure is m.RECORD:
+            await call.answer(status)
+        else:
+            await call.forward()
+
+    adversary.on_call = lie
+    with pytest.raises(MalformedMessage, match="nothing was known"):
+        await open_file(opened, b"one")
+
+
+@pytest.mark.spec("fip-handle-7")
+@pytest.mark.parametrize("times", [1, 3, 4])
+async def test_a_handle_that_is_bad_when_it_is_new(adversary: Adversary, opened: Session, times: int) -> None:
+    left = times
+
+    async def lie(call: Call) -> None:
+        nonlocal left
+        if call.procedure is m.FETCH:
+            await call.answer(Status.CHANGED)
+        elif call.procedure is m.RECORD and left:
+            left -= 1
+            await call.answer(Status.BAD_HANDLE)
+        else:
+            await call.forward()
+
+    adversary.on_call = lie
+    if times > 3:
+        with pytest.raises(StatusError, match="BAD_HANDLE"):
+            await open_file(opened, b"one")
+    else:
+        assert await (await open_file(opened, b"one")).pread() == FILES["one"]
+    assert adversary.names.count("RESOLVE") == min(times, 3) + 1
+
+
 # statuses
 
 

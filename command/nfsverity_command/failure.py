@@ -47,6 +47,7 @@ TABLE: dict[str, tuple[Exit, str, str]] = {
     "nfsverity_client.presentation.TooLarge": (Exit.LOCAL, "local", "choose another --presentation"),
     "nfsverity_client.trust_store.TrustStoreError": (
         Exit.LOCAL, "local", "`nfsverity trust list` shows what is in the trust store"),
+    "nfsverity_client.audit.AuditError": (Exit.LOCAL, "local", "`nfsverity audit verify` shows what is wrong with it"),
     "nfsverity_store.layout.StoreError": (Exit.LOCAL, "local", ""),
     "nfsverity_publisher.publication.PublicationError": (Exit.LOCAL, "local", ""),
     "nfsverity_command.failure.LocalProblem": (Exit.LOCAL, "local", ""),

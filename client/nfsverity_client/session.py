@@ -9,6 +9,7 @@ and the volume ID is bound to the server at first use.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -282,6 +283,41 @@ class Session:
         proven = {signer.certificate.der for signer in verified.signers}
         self._certificates |= {signer: chain for signer, chain in certificates.items() if chain[0] in proven}
 
+    async def revocation(self, known: bytes = b"") -> bytes | None:
+        """The current revocation of what the server has at its root, for the caller to verify.
+
+        `known` is the SHA-256 of the one that the caller has, if any. None: there is none, or it is that one.
+        Raises `StatusError`, `PeerError`.
+        """
+        try:
+            record = (await self.call(m.REVOCATION, m.RevocationArgs(m.ROOT_HANDLE, known))).record
+        except StatusError as error:
+            if error.status is m.Status.UNSIGNED:
+                return None
+            if error.status is not m.Status.UNCHANGED:
+                raise
+            if not known:
+                raise MalformedMessage("the server answered UNCHANGED to who knows of no revocation") from error
+            return None
+        if hashlib.sha256(record).digest() == known:  # fip-revoke-6
+            raise MalformedMessage("the server sent the revocation that is known")
+        return record
+
+    # without verification
+
+    async def plain(self, object: bytes, offset: int, count: int) -> m.PlainOk:
+        """Bytes of a file as the server has them, unverified: only where the policy does not enforce (fip-plain-8).
+
+        `object` is a handle. There may be fewer than `count`. Raises `StatusError`, `PeerError`.
+        """
+        ok = await self.call(m.PLAIN, m.PlainArgs(object, offset, count))
+        end = offset + len(ok.data)
+        if len(ok.data) > count or end > max(ok.size, offset) or ok.eof != (end >= ok.size):  # fip-plain-7
+            raise MalformedMessage(f"{len(ok.data)} bytes at {offset}, end {ok.eof}, of a file of {ok.size} bytes")
+        if not ok.data and not ok.eof:
+            raise MalformedMessage("a reply to PLAIN with neither data nor the end")
+        return ok
+
     # names
 
     async def resolve(self, path: bytes) -> m.ResolveOk:
@@ -338,7 +374,7 @@ def _copied(ok: Any) -> Any:
     match ok:
         case m.TreeOk():
             return replace(ok, hashes=bytes(ok.hashes))
-        case m.FetchOk() | m.ReadOk():
+        case m.FetchOk() | m.ReadOk() | m.PlainOk():
             return replace(ok, data=bytes(ok.data))
     return ok
 

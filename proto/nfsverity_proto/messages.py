@@ -245,6 +245,41 @@ class GetattrArgs:
     object: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class RevocationArgs:
+    """`object`: any of the volume; `known`: empty, or the SHA-256 of the revocation held."""
+
+    object: bytes
+    known: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationOk:
+    record: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PlainArgs:
+    """Bytes, unverified."""
+
+    object: bytes
+    offset: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlainOk:
+    """What the server has, at the moment: its word, and nothing else."""
+
+    size: int
+    eof: bool
+    data: Buffer = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if self.size > SIZE_MAX:  # fip-plain-7
+            raise ValueError(f"a size of {self.size} bytes")
+
+
 _HANDLE = Opaque(HANDLE_MAX)
 _NAME = Opaque(255)
 _PATH = Opaque(4095)
@@ -402,12 +437,29 @@ GETATTR: Procedure[GetattrArgs, Attributes] = Procedure(
     _ATTRIBUTES,
     "BUSY BAD_HANDLE ACCESS IO NOT_SUPPORTED",
 )
+REVOCATION: Procedure[RevocationArgs, RevocationOk] = Procedure(
+    11,
+    "REVOCATION",
+    Structure(RevocationArgs, object=_HANDLE, known=Opaque(32)),
+    Structure(RevocationOk, record=_RECORD),
+    "UNSIGNED UNCHANGED BUSY BAD_HANDLE INVALID ACCESS IO",
+)
+PLAIN: Procedure[PlainArgs, PlainOk] = Procedure(
+    12,
+    "PLAIN",
+    Structure(PlainArgs, object=_HANDLE, offset=UHyper, count=UInt),
+    Structure(PlainOk, size=UHyper, eof=Bool, data=Tail(DATA_MAX)),
+    "IS_DIRECTORY BUSY BAD_HANDLE INVALID ACCESS IO NOT_SUPPORTED",
+    has_tail=True,
+)
 
 PROCEDURES: dict[int, Procedure[Any, Any]] = {
     procedure.number: procedure
-    for procedure in (LIMITS, RESOLVE, RECORD, CERTIFICATE, TREE, PROOF, FETCH, READ, READDIR, GETATTR)
-}
-"""By number; NULL (0) has neither arguments nor results, and 11 to 15 are places."""
+    for procedure in (
+        LIMITS, RESOLVE, RECORD, CERTIFICATE, TREE, PROOF, FETCH, READ, READDIR, GETATTR, REVOCATION, PLAIN
+    )
+}  # fmt: skip
+"""By number; NULL (0) has neither arguments nor results, and 13 to 17 are places."""
 
 
 def check_arguments(arguments: object) -> None:
@@ -415,9 +467,10 @@ def check_arguments(arguments: object) -> None:
     match arguments:
         case ResolveArgs():
             split_path(arguments.path)  # fip-resolve-2
+        case RevocationArgs():
+            _check_known(arguments.known)  # fip-revoke-3
         case RecordArgs():  # fip-record-2
-            if len(arguments.known) not in (0, 32):
-                raise ValueError(f"a `known` of {len(arguments.known)} bytes")
+            _check_known(arguments.known)
             _check_count("wait", arguments.wait, 0, WAIT_MAX)
         case TreeArgs():
             _check_count("count", arguments.count, 1, TREE_MAX)  # fip-tree-3
@@ -433,6 +486,13 @@ def check_arguments(arguments: object) -> None:
             _check_count("most", arguments.most, 0, FETCH_MAX)  # fip-fetch-3
         case ReaddirArgs():
             _check_count("count", arguments.count, 1, ENTRIES_MAX)  # fip-dir-2
+        case PlainArgs():
+            _check_count("count", arguments.count, 1, DATA_MAX)  # fip-plain-2
+
+
+def _check_known(known: bytes) -> None:
+    if len(known) not in (0, 32):
+        raise ValueError(f"a `known` of {len(known)} bytes")
 
 
 def _check_count(what: str, value: int, least: int, most: int) -> None:

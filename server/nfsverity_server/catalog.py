@@ -85,7 +85,7 @@ class Claims:
 
 
 class OpenFile:
-    """A file with a record, open for reading: close it, or use it in a `with`."""
+    """A file, open for reading: close it, or use it in a `with`."""
 
     def __init__(self, found: Object, record: bytes, fd: int) -> None:
         self.path = found.path
@@ -182,15 +182,25 @@ class Catalog:
         Raises `Answer` in the order of fip-status-2: BAD_HANDLE, NOT_FOUND or NOT_DIRECTORY, IS_DIRECTORY, ACCESS,
         UNSIGNED.
         """
+        found, record, fd = self._opened(base, path)
+        if record is None:
+            os.close(fd)
+            raise Answer(Status.UNSIGNED)
+        return OpenFile(found, record, fd)
+
+    def open_any(self, handle: bytes) -> OpenFile:
+        """A file with a record or without one; that is empty then. Raises `Answer` as `open` does."""
+        found, record, fd = self._opened(handle, b"")
+        return OpenFile(found, record or b"", fd)
+
+    def _opened(self, base: bytes, path: bytes) -> tuple[Object, bytes | None, int]:
         below = _split(path)
         names = self._names_of(base)
         found, fd = self._find((*names, *below), len(names), opening=True)
         if found.is_directory:
             raise Answer(Status.IS_DIRECTORY)
-        if found.entry is None or found.entry.record is None:
-            os.close(fd)
-            raise Answer(Status.UNSIGNED)
-        return OpenFile(Object(found.path, os.fstat(fd), found.entry), found.entry.record, fd)
+        record = None if found.entry is None else found.entry.record
+        return Object(found.path, os.fstat(fd), found.entry), record, fd
 
     def claims(self, record: bytes) -> Claims:
         """A record that was published, decoded. Raises `Answer(IO)` where it cannot be."""

@@ -29,6 +29,7 @@ from .catalog import Answer, Catalog, Claims, OpenFile
 from .chains import chain
 from .data import FileData, holes_and_pieces, read_now
 from .polls import Polls, State
+from .revocations import Revocations
 from .trees import Later, Trees
 
 log = logging.getLogger("nfsverity.server")
@@ -47,6 +48,7 @@ class Service:
         self.catalog = catalog
         self.trees = trees
         self._polls = Polls(self._state)
+        self._revocations = Revocations(catalog.root)
         self._handlers: dict[int, Callable[[Any], Any]] = {
             m.LIMITS.number: self._limits,
             m.RESOLVE.number: self._resolve,
@@ -58,6 +60,8 @@ class Service:
             m.READ.number: self._read,
             m.READDIR.number: self._readdir,
             m.GETATTR.number: self._getattr,
+            m.REVOCATION.number: self._revocation,
+            m.PLAIN.number: self._plain,
         }
 
     def stop(self) -> None:
@@ -222,6 +226,24 @@ class Service:
                 proof = self._range_proof(file, claims, arguments.tag, *units, arguments.level)
             holes, pieces = holes_and_pieces(file.fd, shape, first, count)
             return m.ReadOk(proof, holes, self._data(file, pieces))
+
+    def _revocation(self, arguments: m.RevocationArgs) -> m.RevocationOk | Status:
+        self.catalog.look(arguments.object)
+        record = self._revocations.current()
+        if record is None:
+            return Status.UNSIGNED
+        if hashlib.sha256(record).digest() == arguments.known:
+            return Status.UNCHANGED
+        return m.RevocationOk(record)
+
+    def _plain(self, arguments: m.PlainArgs) -> m.PlainOk:
+        """Nothing is compared with a record: what is there is sent (fip-plain-3)."""
+        with self.catalog.open_any(arguments.object) as file:
+            size = file.status.st_size
+            end = min(arguments.offset + arguments.count, size)
+            if arguments.offset >= end:
+                return m.PlainOk(size, True, b"")
+            return m.PlainOk(size, end == size, self._data(file, [(arguments.offset, end - arguments.offset)]))
 
     def _data(self, file: OpenFile, pieces: list[tuple[int, int]]) -> Buffer:
         """Pieces of a file, as they are sent: copied where they are small and need not be waited for."""

@@ -81,6 +81,7 @@ _RULES: dict[str, Callable[[Any], bool]] = {
     ),
     "fim_record": _is_record,
     "fip_attributes": lambda v: v["size"] < 2**63,
+    "fip_plain_ok": lambda v: v["size"] < 2**63,
     "fip_certificate_ok": lambda v: len(v["certificates"]) > 0,
     **{name: lambda v, allowed=allowed: v[0] in allowed for name, allowed in STATUSES.items()},
 }
@@ -186,6 +187,7 @@ _FIELDS: dict[tuple[str, str], st.SearchStrategy[Any]] = {
     ("fim_file", "label"): _NAMES.filter(_is_name),
     ("fim_file", "path"): _PATHS,
     ("fip_attributes", "size"): st.integers(0, 2**63 - 1),
+    ("fip_plain_ok", "size"): st.integers(0, 2**63 - 1),
     ("fip_certificate_ok", "certificates"): st.lists(st.binary(max_size=40), min_size=1, max_size=8),
 }
 

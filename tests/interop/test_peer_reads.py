@@ -328,6 +328,17 @@ def test_a_new_publication_is_served_and_verifies(own: Published, peer: Peer) ->
             assert peer.read(served.port, "small", presentation) == (0, b"the next version", "")
 
 
+@pytest.mark.spec("fip-plain-1", "fip-plain-3", "fip-plain-4")
+@pytest.mark.parametrize("name", ["small", "large", "other", "unsigned", "empty"])
+def test_what_is_read_without_verification(own: Published, peer: Peer, name: str) -> None:
+    """Also what was changed since it was signed, and what never was."""
+    own.replace("small", b"not what was signed")
+    (own.root / "unsigned").write_bytes(content(3 * 2**20 + 5))
+    (own.root / "empty").write_bytes(b"")
+    with serving(own.root, show_all=True) as served:
+        assert peer.read(served.port, name, "plain") == (0, (own.root / name).read_bytes(), "")
+
+
 def test_a_server_that_is_not_there_is_no_verdict(peer: Peer) -> None:
     status, data, message = peer.read(1, "u12/1", "inline")
     assert (status, data) == (3, b"")

@@ -10,7 +10,7 @@ import os
 import random
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from nfsverity_proto.record import Fingerprint
 from nfsverity_proto.statement import Tag
 from nfsverity_proto.url import Url
 from nfsverity_store.index import open_index
+from nfsverity_store.layout import revocation_path
 from oracle import merkle
 from serving import HOST, Published, keys, publish_tree, serving, session
 
@@ -57,9 +58,9 @@ class Exported:
     certificate: Path
 
     @contextlib.contextmanager
-    def served(self, programs: Path) -> Iterator[int]:
-        """The port of a server, until the block ends."""
-        command = [programs / "serve", self.record, self.data, self.certificate]
+    def served(self, programs: Path, *more: Path) -> Iterator[int]:
+        """The port of a server, until the block ends. `more`: the file of a revocation."""
+        command = [programs / "serve", self.record, self.data, self.certificate, *more]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             assert process.stdin is not None
             assert process.stdout is not None
@@ -360,6 +361,55 @@ async def test_both_answer_fetch_alike(both: Both, most: int) -> None:
     ours, theirs = await from_both(both, call)
     assert ours == theirs
     assert (ours == m.Status.INVALID) == (most > 2**20)
+
+
+@pytest.mark.spec("fip-plain-1", "fip-plain-2", "fip-plain-4")
+@pytest.mark.parametrize("handle", ["root", "file", "bad"])
+async def test_both_answer_plain_alike(both: Both, handle: str) -> None:
+    size = len(both.data)
+
+    async def call(caller: Session, file: bytes) -> Any:
+        of = {"root": b"", "file": file, "bad": BAD}[handle]
+        found = {}
+        for offset in (0, 1, U12, size - 1, size, size + 1, 2**63, 2**64 - 1):
+            for count in (0, 1, U12, size - 1, size, size + 1, 2**22, 2**22 + 1, 2**32 - 1):
+                ok = await answer(caller, m.PLAIN, m.PlainArgs(of, offset, count))
+                found[offset, count] = ok if isinstance(ok, m.Status) else (ok.size, ok.eof, bytes(ok.data))
+        return found
+
+    ours, theirs = await from_both(both, call)
+    assert ours == theirs
+    if handle == "file":
+        assert ours[0, size] == (size, True, both.data)
+        assert ours[U12, U12] == (size, False, both.data[U12 : 2 * U12])
+
+
+@pytest.mark.spec("fip-revoke-1", "fip-revoke-2", "fip-revoke-3", "fip-revoke-4")
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("handle", ["root", "file", "bad"])
+async def test_both_answer_revocation_alike(
+    both: Both, programs: Path, tmp_path: Path, handle: str, there: bool
+) -> None:
+    """What is in it neither of them looks at."""
+    exported = export(tmp_path, both.data, U12)
+    current = b"as it was published"
+    (tmp_path / "revocation").write_bytes(current)
+
+    async def call(caller: Session, file: bytes) -> Any:
+        of = {"root": b"", "file": file, "bad": BAD}[handle]
+        known = (b"", bytes(32), hashlib.sha256(current).digest(), bytes(31))
+        return [await answer(caller, m.REVOCATION, m.RevocationArgs(of, one)) for one in known]
+
+    if there:
+        revocation_path(tmp_path / "tree").write_bytes(current)
+    more = [tmp_path / "revocation"] if there else []
+    with serving(tmp_path / "tree") as served, exported.served(programs, *more) as port:
+        ours, theirs = await from_both(replace(both, ours=served.port, theirs=port), call)
+    assert ours == theirs
+    if handle != "bad":
+        ok = m.RevocationOk(current) if there else m.Status.UNSIGNED
+        unchanged = m.Status.UNCHANGED if there else m.Status.UNSIGNED
+        assert ours == [ok, ok, unchanged, m.Status.INVALID]
 
 
 @pytest.mark.spec("fip-dir-1", "fip-dir-2", "fip-dir-4", "fip-dir-5")

@@ -97,6 +97,7 @@ def test_the_constants_are_those_of_the_code() -> None:
         ("FETCH_MAX", "INVALID if most is above {:,}"),
         ("TREE_MAX", "to a count of zero or above {:,}."),
         ("ENTRIES_MAX", "to a count of zero or above {:,}."),
+        ("DATA_MAX", "to a count of zero or above {:,}. (fip-plain-2)"),
         ("WAIT_MAX", "or wait is above {:,}"),
         ("DATA_MIN", "max_data from {:,} to"),
         ("HASHES_MIN", "max_hashes from {:,} to"),
@@ -178,8 +179,8 @@ def test_the_replies_are_what_the_code_sends(name: str, procedure: m.Procedure, 
 def test_the_registries_begin_with_what_the_xdr_has() -> None:
     text = text_of(section("iana"))
     assert f"NULL (0) to {PROGRAM[-1][1]} ({PROGRAM[-1][3]})" in text
-    assert "/* places kept: 11 to 15 */" in XDR
-    assert "11 to 15, kept" in text
+    assert "/* places kept: 13 to 17 */" in XDR
+    assert "13 to 17, kept" in text
     numbers = {
         int(number) for number in re.findall(r"FIP_\w+ = (\d+)[,\n]", XDR.split("enum fip_status")[1].split("}")[0])
     }

@@ -202,6 +202,8 @@ ARGUMENTS: dict[str, Struct] = {
     "READ": Struct(object=HANDLE, tag=TAG, first=U64, count=U32, level=Optional(U32)),
     "READDIR": Struct(directory=HANDLE, after=NAME, count=U32),
     "GETATTR": Struct(object=HANDLE),
+    "REVOCATION": Struct(object=HANDLE, known=Opaque(32)),
+    "PLAIN": Struct(object=HANDLE, offset=U64, count=U32),
 }
 RESULTS: dict[str, Struct] = {
     "LIMITS": Struct(
@@ -222,6 +224,8 @@ RESULTS: dict[str, Struct] = {
     "READ": Struct(proof=PROOF, holes=Array(HOLE, 256), data=Opaque(4194304)),
     "READDIR": Struct(entries=Array(ENTRY, 1024), eof=BOOL),
     "GETATTR": ATTRIBUTES,
+    "REVOCATION": Struct(record=Opaque(65536)),
+    "PLAIN": Struct(size=U64, eof=BOOL, data=Opaque(4194304)),
 }
 STATUSES = {
     "OK": 0,
@@ -262,6 +266,8 @@ RETURNED: dict[str, tuple[str, ...]] = {
     "READ": _VERSION,
     "READDIR": ("NOT_DIRECTORY", "BUSY", "BAD_HANDLE", "INVALID", "ACCESS", "IO", "NOT_SUPPORTED"),
     "GETATTR": ("BUSY", "BAD_HANDLE", "ACCESS", "IO", "NOT_SUPPORTED"),
+    "REVOCATION": ("UNSIGNED", "UNCHANGED", "BUSY", "BAD_HANDLE", "INVALID", "ACCESS", "IO"),
+    "PLAIN": ("IS_DIRECTORY", "BUSY", "BAD_HANDLE", "INVALID", "ACCESS", "IO", "NOT_SUPPORTED"),
 }
 """The table "Statuses That Each Procedure May Return", OK aside."""
 
@@ -281,6 +287,8 @@ PLAIN_ARGUMENTS: dict[str, dict[str, Any]] = {
     "READ": {"object": b"handle", "tag": _TAG, "first": 8, "count": 5, "level": 3},
     "READDIR": {"directory": b"handle", "after": b"name", "count": 1024},
     "GETATTR": {"object": b"handle"},
+    "REVOCATION": {"object": b"", "known": bytes(32)},
+    "PLAIN": {"object": b"handle", "offset": 8192, "count": 4_194_304},
 }
 PLAIN_RESULTS: dict[str, dict[str, Any]] = {
     "LIMITS": {
@@ -307,6 +315,8 @@ PLAIN_RESULTS: dict[str, dict[str, Any]] = {
         "eof": 1,
     },
     "GETATTR": _FILE,
+    "REVOCATION": {"record": b"not looked into"},
+    "PLAIN": {"size": 10_000, "eof": 0, "data": b"data!"},
 }
 
 CLAUSE = {
@@ -321,6 +331,8 @@ CLAUSE = {
     "READ": "fip-read-2",
     "READDIR": "fip-dir-2",
     "GETATTR": "fip-attr-2",
+    "REVOCATION": "fip-revoke-3",
+    "PLAIN": "fip-plain-2",
 }
 INVALID = ("fip-rpc-11", "fip-status-2")
 
@@ -355,6 +367,7 @@ ALLOWED: dict[tuple[str, str], tuple[int, int]] = {
     ("READ", "count"): (1, MAX32),
     ("FETCH", "most"): (0, 1_048_576),
     ("READDIR", "count"): (1, 1024),
+    ("PLAIN", "count"): (1, 4_194_304),
 }
 """Numbers that are INVALID beyond these, whatever the file."""
 
@@ -459,11 +472,18 @@ def _rules() -> Iterator[Vector]:
         )
     for wait in (60_001, 2**31, MAX32):
         yield invalid(base, f"wait-{wait}", f"a wait of {wait}", ("fip-record-2", *INVALID), wait=wait)
+    base = base_of("REVOCATION", "known", ("fip-revoke-3", *INVALID))
+    yield base
+    for length in (1, 20, 31):
+        yield invalid(
+            base, f"known-{length}", f"a known of {length} bytes", ("fip-revoke-3", *INVALID), known=bytes(length)
+        )
     for procedure, clause, counts in (
         ("TREE", "fip-tree-3", (0, 65_537, MAX32)),
         ("PROOF", "fip-proof-2", (0,)),
         ("READ", "fip-read-2", (0,)),
         ("READDIR", "fip-dir-2", (0, 1025, MAX32)),
+        ("PLAIN", "fip-plain-2", (0, 4_194_305, MAX32)),
     ):
         base = base_of(procedure, "count", (clause, *INVALID))
         yield base
@@ -607,6 +627,11 @@ def _reply_rules() -> Iterator[Vector]:
                 attribute_rule,
                 replaced(plain, f"{path}mtime.nseconds", nseconds),
             )
+    plain_rule = ("fip-plain-7", *rule)
+    base = base_of("PLAIN", "size", plain_rule)
+    yield base
+    for size in (2**63, MAX64):
+        yield bad(base, f"size-{size}", f"a size of {size}", plain_rule, PLAIN_RESULTS["PLAIN"] | {"size": size})
     base = base_of("READDIR", "attributes", attribute_rule)
     yield base
     entries = PLAIN_RESULTS["READDIR"]["entries"]

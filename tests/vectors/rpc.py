@@ -59,9 +59,14 @@ def _calls() -> Iterator[Vector]:
 
     base = understood("limits", "LIMITS", call(), ("fip-rpc-1", "fip-rpc-4", "fip-rpc-8", "fip-rpc-11", "fip-rpc-12"))
     yield base
-    yield understood("null", "NULL", call(proc=0), ("fip-rpc-3", "fip-ext-6"), 0)
+    yield understood("null", "NULL", call(proc=0), ("fip-rpc-3", "fip-ext-7"), 0)
+    yield understood("getattr", "GETATTR", call(opaque(b""), proc=10), ("fip-rpc-11", "fip-handle-2"), 10)
     yield understood(
-        "getattr", "GETATTR, the last procedure", call(opaque(b""), proc=10), ("fip-rpc-11", "fip-handle-2"), 10
+        "plain",
+        "PLAIN, the last procedure",
+        call(opaque(b"") + uint(0) * 2 + uint(1), proc=12),
+        ("fip-rpc-11", "fip-handle-2"),
+        12,
     )
     for slug, xid in (("0", 0), ("max", MAX32)):
         yield understood(f"xid-{slug}", f"xid {xid}", call(xid=xid), ("fip-rpc-16",), xid=xid)
@@ -125,8 +130,8 @@ def _calls() -> Iterator[Vector]:
             (*first, "fip-ext-1"),
             vers=version,
         )
-    for procedure in (11, 12, 13, 14, 15, 16, 255, 2**31, MAX32):
-        clauses = ("fip-ext-6", "fip-rpc-11") if procedure <= 15 else first
+    for procedure in (13, 14, 15, 16, 17, 18, 255, 2**31, MAX32):
+        clauses = ("fip-ext-7", "fip-rpc-11") if procedure <= 17 else first
         yield refused(
             f"proc-{procedure}",
             f"procedure {procedure}",

@@ -599,7 +599,7 @@ def _reply(vector: Json, procedure: Any, data: bytes) -> None:
     assert b"".join(procedure.encode_result(result)) == data
 
 
-LONG_FIELDS = {"first", "size", "seconds"}
+LONG_FIELDS = {"first", "offset", "size", "seconds"}
 """Of 64 bits, and so decimal strings; a hole's `first` has 32."""
 
 

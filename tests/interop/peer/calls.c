@@ -77,6 +77,10 @@ static bool_t is_status_of(unsigned int procedure, fip_status status)
         [FIPPROC_READDIR] = always | STATUS(NOT_DIRECTORY) | STATUS(BAD_HANDLE) | STATUS(INVALID) | STATUS(ACCESS) |
                             STATUS(NOT_SUPPORTED),
         [FIPPROC_GETATTR] = always | STATUS(BAD_HANDLE) | STATUS(ACCESS) | STATUS(NOT_SUPPORTED),
+        [FIPPROC_REVOCATION] = always | STATUS(UNSIGNED) | STATUS(UNCHANGED) | STATUS(BAD_HANDLE) | STATUS(INVALID) |
+                               STATUS(ACCESS),
+        [FIPPROC_PLAIN] = always | STATUS(IS_DIRECTORY) | STATUS(BAD_HANDLE) | STATUS(INVALID) | STATUS(ACCESS) |
+                          STATUS(NOT_SUPPORTED),
     };
 #undef STATUS
 

@@ -5,7 +5,7 @@
  * usage: peer HOST PORT VOLUME PATH CERTIFICATE PRESENTATION [NOW]
  *
  * VOLUME is a volume ID in hexadecimal, CERTIFICATE a file in PEM: the signer that is believed. PRESENTATION is
- * ahead, on-demand, inline or reconstruct; NOW is in Unix seconds. Exit status: 0; 1 and the name of a verdict;
+ * ahead, on-demand, inline or reconstruct, or plain, which verifies nothing; NOW is in Unix seconds. Exit status: 0; 1 and the name of a verdict;
  * 2 usage; 3 trouble with the peer; 4 trouble here.
  *
  * Written from the text of the drafts. Calls are not pipelined, and there is no wait for updates. */
@@ -28,8 +28,8 @@ enum {
     PROOF_MAX = 8192,     /* the bound of fip_proof, which has no name there */
 };
 
-enum presentation { AHEAD, ON_DEMAND, INLINE, RECONSTRUCT };
-static const char *const names[] = {"ahead", "on-demand", "inline", "reconstruct"};
+enum presentation { AHEAD, ON_DEMAND, INLINE, RECONSTRUCT, PLAIN, PRESENTATIONS };
+static const char *const names[] = {"ahead", "on-demand", "inline", "reconstruct", "plain"};
 
 /* What a read ended with. */
 enum outcome { DONE, FAILED_UNIT, OTHER_VERSION }; /* a unit that fails; the server said CHANGED or UPDATING */
@@ -555,6 +555,31 @@ static bool fetch(uint64_t *units, enum outcome *outcome)
     return true;
 }
 
+/* What the server has, unverified: only ever where the user said so (fip-plain-8). */
+static void read_plain(void)
+{
+    fip_plain_args arguments = {{0, NULL}, 0, CHUNK};
+    bool_t eof = FALSE;
+
+    resolve();
+    while (!eof) {
+        fip_plain_result result;
+        const fip_plain_ok *ok = &result.fip_plain_result_u.ok;
+        uint64_t end;
+        CALL_FILE(FIPPROC_PLAIN, plain, &arguments, &result);
+        end = arguments.offset + ok->data.data_len;
+        if (ok->size > INT64_MAX || ok->data.data_len > arguments.count || ok->eof != (end >= ok->size) ||
+            (ok->data.data_len > 0 ? end > ok->size : !ok->eof))
+            trouble_with_peer("malformed-reply: data that does not fit the call"); /* fip-plain-7 */
+        deliver(ok->data.data_val, ok->data.data_len);
+        arguments.offset = end;
+        eof = ok->eof;
+        FREE(plain, &result);
+    }
+    if (fflush(stdout) != 0)
+        trouble_here("standard output");
+}
+
 /* The command line */
 
 int main(int count, char **words)
@@ -562,10 +587,10 @@ int main(int count, char **words)
     enum outcome outcome = DONE;
     uint64_t from = 0;
 
-    for (presentation = 0; count >= 7 && presentation < 4; presentation++)
+    for (presentation = 0; count >= 7 && presentation < PRESENTATIONS; presentation++)
         if (strcmp(words[6], names[presentation]) == 0)
             break;
-    if (count < 7 || count > 8 || presentation == 4 || !parse_volume(words[3], expected.volume)) {
+    if (count < 7 || count > 8 || presentation == PRESENTATIONS || !parse_volume(words[3], expected.volume)) {
         fprintf(stderr, "usage: peer HOST PORT VOLUME PATH CERTIFICATE PRESENTATION [NOW]\n");
         return 2;
     }
@@ -574,6 +599,10 @@ int main(int count, char **words)
     expected.now = count == 8 ? strtoll(words[7], NULL, 10) : time(NULL);
     connect_to(words[1], words[2]);
 
+    if (presentation == PLAIN) {
+        read_plain();
+        return 0;
+    }
     if (presentation != INLINE || !fetch(&from, &outcome))
         open_file();
     while (outcome != DONE || (outcome = read_all(from)) != DONE) {

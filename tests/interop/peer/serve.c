@@ -2,9 +2,9 @@
  * SPDX-License-Identifier: BSD-3-Clause */
 /* Serves one signed file by the File Integrity Protocol, with both profiles, at the path that its record has.
  *
- * usage: serve RECORD DATA CERTIFICATE
+ * usage: serve RECORD DATA CERTIFICATE [REVOCATION]
  *
- * RECORD and DATA are files, CERTIFICATE is one in PEM. It listens at a free port of 127.0.0.1, prints the port, and
+ * RECORD, DATA and REVOCATION are files, CERTIFICATE is one in PEM. It listens at a free port of 127.0.0.1, prints the port, and
  * ends when its standard input does. Nothing is verified: that is the client's affair.
  *
  * Written from the text of the drafts, around the service stub that rpcgen makes. The stub's decoders take
@@ -30,7 +30,7 @@ void fip_program_1(struct svc_req *request, SVCXPRT *transport); /* made by rpcg
 #define ANSWER(result, number) return ((result).status = (number), &(result))
 enum { PROOF_MAX = 8192, HOLES_MAX = 256 };
 
-static struct bytes record, content, certificate;
+static struct bytes record, content, certificate, revocation;
 static fim_record decoded;
 static fim_statement statement;
 static struct stat status_of_content;
@@ -432,6 +432,50 @@ fip_getattr_result *fipproc_getattr_1_svc(fip_getattr_args *arguments, struct sv
     ANSWER(result, FIP_OK);
 }
 
+fip_revocation_result *fipproc_revocation_1_svc(fip_revocation_args *arguments, struct svc_req *request)
+{
+    static fip_revocation_result result;
+    fip_revocation_ok *ok = &result.fip_revocation_result_u.ok;
+    unsigned char current[HASH_MAX];
+    unsigned int depth;
+
+    (void)request;
+    if (arguments->known.known_len != 0 && arguments->known.known_len != 32)
+        ANSWER(result, FIP_INVALID);
+    if (!is_handle(&arguments->object, &depth))
+        ANSWER(result, FIP_BAD_HANDLE);
+    if (revocation.data == NULL)
+        ANSWER(result, FIP_UNSIGNED);
+    digest(hash_of(FIM_HASH_SHA256), revocation.data, revocation.size, current);
+    if (arguments->known.known_len == 32 && compare(arguments->known.known_val, current, 32) == 0)
+        ANSWER(result, FIP_UNCHANGED);
+    ok->record.record_len = revocation.size;
+    ok->record.record_val = revocation.data;
+    ANSWER(result, FIP_OK);
+}
+
+fip_plain_result *fipproc_plain_1_svc(fip_plain_args *arguments, struct svc_req *request)
+{
+    static fip_plain_result result;
+    fip_plain_ok *ok = &result.fip_plain_result_u.ok;
+    uint64_t left;
+    unsigned int depth;
+
+    (void)request;
+    if (arguments->count < 1 || arguments->count > FIP_DATA_MAX)
+        ANSWER(result, FIP_INVALID);
+    if (!is_handle(&arguments->object, &depth))
+        ANSWER(result, FIP_BAD_HANDLE);
+    if (depth != file_depth)
+        ANSWER(result, FIP_IS_DIRECTORY);
+    left = arguments->offset < content.size ? content.size - arguments->offset : 0;
+    ok->size = content.size;
+    ok->eof = arguments->count >= left;
+    ok->data.data_len = ok->eof ? left : arguments->count;
+    ok->data.data_val = left > 0 ? content.data + arguments->offset : content.data;
+    ANSWER(result, FIP_OK);
+}
+
 /* What is served */
 
 static void load(void)
@@ -501,14 +545,16 @@ int main(int count, char **words)
 {
     int listener;
 
-    if (count != 4) {
-        fprintf(stderr, "usage: serve RECORD DATA CERTIFICATE\n");
+    if (count < 4 || count > 5) {
+        fprintf(stderr, "usage: serve RECORD DATA CERTIFICATE [REVOCATION]\n");
         return 2;
     }
     signal(SIGPIPE, SIG_IGN);
     record = read_file(words[1]);
     content = read_file(words[2]);
     certificate = read_certificate(words[3]);
+    if (count == 5)
+        revocation = read_file(words[4]);
     if (stat(words[2], &status_of_content) != 0)
         return 4;
     load();

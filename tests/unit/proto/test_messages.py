@@ -98,6 +98,8 @@ ARGUMENTS: dict[str, Pairs] = {
     "READ": struct(m.ReadArgs, handle, tag, uhyper, uint, maybe_uint),
     "READDIR": struct(m.ReaddirArgs, handle, opaque(255), uint),
     "GETATTR": struct(m.GetattrArgs, handle),
+    "REVOCATION": struct(m.RevocationArgs, handle, st.binary(max_size=32).map(lambda d: (d, xdr.opaque(d)))),
+    "PLAIN": struct(m.PlainArgs, handle, uhyper, uint),
 }
 RESULTS: dict[str, Pairs] = {
     "LIMITS": struct(m.LimitsOk, uint, uint, uint, uint, uint, array(uint, 32), array(uint, 32)),
@@ -110,6 +112,8 @@ RESULTS: dict[str, Pairs] = {
     "READ": struct(m.ReadOk, proof, array(hole, 256), opaque(4_194_304)),
     "READDIR": struct(m.ReaddirOk, array(entry, 1024), boolean),
     "GETATTR": attributes,
+    "REVOCATION": struct(m.RevocationOk, record),
+    "PLAIN": struct(m.PlainOk, number(2**63 - 1, xdr.uhyper), boolean, opaque(4_194_304)),
 }
 
 
@@ -118,7 +122,7 @@ RESULTS: dict[str, Pairs] = {
 
 def test_the_procedures_are_those_of_the_draft() -> None:
     assert [procedure.name for procedure in PROCEDURES] == list(STATUSES)
-    assert list(m.PROCEDURES) == [procedure.number for procedure in PROCEDURES] == list(range(1, 11))
+    assert list(m.PROCEDURES) == [procedure.number for procedure in PROCEDURES] == list(range(1, 13))
     assert (m.PROGRAM, m.VERSION) == (0x3046494D, 1)
 
 
@@ -288,6 +292,8 @@ BOUNDS: list[tuple[str, m.Procedure[Any, Any], Callable[[bytes], bytes], int]] =
     ("fetched record", m.FETCH, lambda data: bytes(4) + xdr.opaque(data) + bytes(8), 65_536),
     ("fetched proof", m.FETCH, lambda data: bytes(8) + xdr.opaque(data) + bytes(4), 8192),
     ("fetched data", m.FETCH, lambda data: bytes(12) + xdr.opaque(data), 1_048_576),
+    ("revocation", m.REVOCATION, xdr.opaque, 65_536),
+    ("plain data", m.PLAIN, lambda data: bytes(12) + xdr.opaque(data), 4_194_304),
     ("read proof", m.READ, lambda data: xdr.opaque(data) + bytes(8), 8192),
     ("read data", m.READ, lambda data: bytes(8) + xdr.opaque(data), 4_194_304),
 ]
@@ -368,6 +374,13 @@ INVALID: list[tuple[str, m.Procedure[Any, Any], Any, bool]] = [
     ("fip-dir-2", m.READDIR, m.ReaddirArgs(HANDLE, b"", 0), False),
     ("fip-dir-2", m.READDIR, m.ReaddirArgs(HANDLE, b"", 1025), False),
     ("fip-handle-5", m.GETATTR, m.GetattrArgs(b"x" * 128), True),
+    ("fip-revoke-3", m.REVOCATION, m.RevocationArgs(HANDLE, b""), True),
+    ("fip-revoke-3", m.REVOCATION, m.RevocationArgs(HANDLE, bytes(32)), True),
+    ("fip-revoke-3", m.REVOCATION, m.RevocationArgs(HANDLE, bytes(31)), False),
+    ("fip-plain-2", m.PLAIN, m.PlainArgs(HANDLE, 2**64 - 1, 1), True),
+    ("fip-plain-2", m.PLAIN, m.PlainArgs(HANDLE, 0, 4_194_304), True),
+    ("fip-plain-2", m.PLAIN, m.PlainArgs(HANDLE, 0, 0), False),
+    ("fip-plain-2", m.PLAIN, m.PlainArgs(HANDLE, 0, 4_194_305), False),
 ]
 
 
@@ -380,6 +393,8 @@ INVALID: list[tuple[str, m.Procedure[Any, Any], Any, bool]] = [
     "fip-fetch-3",
     "fip-read-2",
     "fip-dir-2",
+    "fip-revoke-3",
+    "fip-plain-2",
 )
 @pytest.mark.parametrize(
     ("procedure", "arguments", "good"),
@@ -427,6 +442,8 @@ def test_no_call_is_longer_than_the_draft_says(procedure: m.Procedure[Any, Any])
         "READ": m.ReadArgs(bytes(128), Tag(99, bytes(64)), 0, 0, 0),
         "READDIR": m.ReaddirArgs(bytes(128), bytes(255), 0),
         "GETATTR": m.GetattrArgs(bytes(128)),
+        "REVOCATION": m.RevocationArgs(bytes(128), bytes(32)),
+        "PLAIN": m.PlainArgs(bytes(128), 0, 0),
     }[procedure.name]
     length = len(procedure.encode_call(1, longest)) - 4 + 2 * 400
     assert length <= 5076

@@ -169,6 +169,8 @@ def test_handles_that_were_never_made(server: Running, client: Raw, path: bytes)
     assert client.call(m.TREE, m.TreeArgs(handle, tag, 0, 0, 1)) is Status.BAD_HANDLE
     assert client.call(m.PROOF, m.ProofArgs(handle, tag, 0, 0, 1)) is Status.BAD_HANDLE
     assert client.call(m.FETCH, m.FetchArgs(handle, b"", 0)) is Status.BAD_HANDLE
+    assert client.call(m.PLAIN, m.PlainArgs(handle, 0, 1)) is Status.BAD_HANDLE
+    assert client.call(m.REVOCATION, m.RevocationArgs(handle, b"")) is Status.BAD_HANDLE
     assert resolve(client, b"", handle) is Status.BAD_HANDLE
 
 

@@ -60,6 +60,10 @@ class Call:
                 return m.ReadArgs(handle, tag, v.get("first", 0), v.get("count", 1), v.get("level"))
             case m.READDIR:
                 return m.ReaddirArgs(handle, b"", v.get("count", 1))
+            case m.REVOCATION:
+                return m.RevocationArgs(handle, v.get("known", b""))
+            case m.PLAIN:
+                return m.PlainArgs(handle, 0, v.get("count", 1))
             case _:
                 return m.GetattrArgs(handle)
 
@@ -115,6 +119,8 @@ USES: dict[str, set[str]] = {
     "READ": {"tag", "count", "handle", "of", "first", "level"},
     "READDIR": {"count", "handle", "of"},
     "GETATTR": {"handle", "of"},
+    "REVOCATION": {"known", "handle", "of"},
+    "PLAIN": {"count", "handle", "of"},
 }
 PROCEDURES = [procedure for procedure in m.PROCEDURES.values() if procedure.name in USES]
 
@@ -123,6 +129,8 @@ def _applies(procedure: m.Procedure[Any, Any], status: Status, values: dict[str,
     """Whether a procedure can be in a situation."""
     if not set(values) <= USES[procedure.name] or status.name not in ALLOWED[procedure.name]:
         return False
+    if procedure is m.REVOCATION and status is Status.UNSIGNED:
+        return values == {"of": b"unsigned"}  # any object will do, and no volume of these tests has a revocation
     if procedure is m.READDIR and status is Status.NOT_DIRECTORY:
         return False
     return not (procedure in (m.RESOLVE, m.GETATTR, m.RECORD) and values.get("of") in (b"short", b"unsigned", b"d"))
@@ -302,7 +310,7 @@ UNPRIVILEGED = """
 """
 
 
-@pytest.mark.spec("fip-server-7", "fip-server-8", "fip-status-2")
+@pytest.mark.spec("fip-server-7", "fip-plain-6", "fip-server-8", "fip-status-2")
 def test_who_may_not_read_a_file_gets_nothing_of_it() -> None:
     """The server runs as somebody who may not: what its clients may read is what it may read."""
     with tempfile.TemporaryDirectory() as directory:
@@ -325,6 +333,8 @@ def test_who_may_not_read_a_file_gets_nothing_of_it() -> None:
                 assert client.call(m.READ, m.ReadArgs(secret, tag, 0, 1, None)) is Status.ACCESS
                 assert client.call(m.FETCH, m.FetchArgs(b"", b"secret", 0)) is Status.ACCESS
                 assert client.call(m.FETCH, m.FetchArgs(b"", b"unsigned", 0)) is Status.ACCESS
+                for path in (b"secret", b"unsigned"):
+                    assert client.call(m.PLAIN, m.PlainArgs(client.handle(path), 0, 9)) is Status.ACCESS
                 assert client.call(m.RESOLVE, m.ResolveArgs(b"", b"closed/f")) is Status.ACCESS
                 assert client.call(m.READDIR, m.ReaddirArgs(client.handle(b"closed"), b"", 9)) is Status.ACCESS
                 assert client.call(m.READ, m.ReadArgs(secret, tag, 0, 0, None)) is Status.INVALID

@@ -178,6 +178,14 @@ class BadCertificate(VerificationError):
     advice = "get the signer's certificate from the publisher"
 
 
+class IsRevoked(VerificationError):
+    """The signer's key, or this version, was revoked."""
+
+    verdict = "revoked"
+    step = 8
+    advice = "ask the publisher for a newer version that is signed with another key"
+
+
 class NotYetValid(VerificationError):
     """The signer's certificate is not valid yet."""
 
@@ -219,7 +227,7 @@ class TooFewSigners(VerificationError):
 
 
 class Rollback(VerificationError):
-    """The generation is below the highest that was accepted before. A place: no marks are kept yet."""
+    """The generation is below a mark, or a revocation lacks what one before it revokes."""
 
     verdict = "rollback"
     step = 11
@@ -227,7 +235,7 @@ class Rollback(VerificationError):
 
 
 class Equivocation(VerificationError):
-    """The generation is the highest that was accepted before, of another statement. A place, as `Rollback`."""
+    """The generation is that of a mark, of another statement."""
 
     verdict = "equivocation"
     step = 11
@@ -243,7 +251,7 @@ class IssuedInFuture(VerificationError):
 
 
 class RecordExpired(VerificationError):
-    """The statement's own not-after has passed."""
+    """The statement's own not-after has passed, or that of the volume's latest revocation."""
 
     verdict = "record-expired"
     step = 12
@@ -290,7 +298,7 @@ class Updating(VerificationError):
 
 VERDICTS: tuple[type[VerificationError], ...] = (
     Unsigned, Malformed, Unsupported, WrongKind, WrongVolume, WrongPath, UnknownExtension, RefusedAlgorithm,
-    Untrusted, OutOfScope, NoCertificate, BadCertificate, NotYetValid, Expired, WrongUsage, BadSignature,
+    Untrusted, OutOfScope, NoCertificate, BadCertificate, IsRevoked, NotYetValid, Expired, WrongUsage, BadSignature,
     TooFewSigners, Rollback, Equivocation, IssuedInFuture, RecordExpired, Mismatch, Stale, Updating,
 )  # fmt: skip
 """Every verdict, in the order of the draft's table."""

@@ -35,10 +35,14 @@ GENERATION_MAX = 2**64 - 2
 """2^64 − 1 is invalid, so that there is always a next one."""
 NO_END = 2**63 - 1
 """The `not_after` of a statement that does not expire."""
+ITEMS_MAX = 128
+"""Of a revocation; with digests of 64 bytes, fewer fit into a statement."""
+PUBLIC_KEY, VERSION = 1, 2
+"""What an item of a revocation can name."""
 
 
 class Kind(IntEnum):
-    """What a statement is about. VOLUME and REVOCATION are places: their bodies are not defined yet."""
+    """What a statement is about. VOLUME is a place: its body is not defined yet."""
 
     CONTENT = 1
     FILE = 2
@@ -131,7 +135,39 @@ class File:
         split_path(self.path)
 
 
-Claim = Content | File
+@dataclass(frozen=True, slots=True, order=True)
+class Item:
+    """What a revocation takes back: a public key, by the digest of its SubjectPublicKeyInfo, or a version, by its tag.
+
+    `what` may be a number that is not known here: such a revocation is unsupported, not malformed (fim-rev-4).
+    """
+
+    what: int
+    hash: int
+    digest: bytes
+
+    def __post_init__(self) -> None:
+        length = digest_length(self.hash)
+        if length is not None and len(self.digest) != length:
+            raise ValueError(f"an item of {len(self.digest)} bytes where its hash has {length}")
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """Kind *revocation*: keys and versions of a volume that are no longer valid. No items: none are, as of then."""
+
+    volume: bytes
+    label: bytes
+    when: When
+    items: tuple[Item, ...]
+
+    def __post_init__(self) -> None:
+        check_name(self.label)
+        if any(low >= high for low, high in itertools.pairwise(self.items)):
+            raise ValueError("items that are not in ascending order")  # fim-rev-2
+
+
+Claim = Content | File | Revocation
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +180,8 @@ class Statement:
         numbers = [extension.number for extension in self.extensions]
         if any(low >= high for low, high in itertools.pairwise(numbers)):
             raise ValueError("extensions that are not in ascending order")
+        if isinstance(self.claim, Revocation):
+            return
         content = self.claim if isinstance(self.claim, Content) else self.claim.content
         length = digest_length(self.hash)
         if length is not None and len(content.tree.root) != length:
@@ -171,7 +209,13 @@ class Tag:
 
 
 def _kind_of(claim: Claim) -> Kind:
-    return Kind.CONTENT if isinstance(claim, Content) else Kind.FILE
+    match claim:
+        case Content():
+            return Kind.CONTENT
+        case File():
+            return Kind.FILE
+        case Revocation():
+            return Kind.REVOCATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +236,9 @@ CONTENT = Structure(Content, mtime=TIME, tree=TREE)
 FILE = Structure(
     File, volume=Fixed(16), label=Opaque(255), path=Opaque(4095), when=WHEN, executable=Bool, content=CONTENT
 )
-CLAIM = Union(Enumerated(Kind), {Kind.CONTENT: CONTENT, Kind.FILE: FILE}, _kind_of)
+ITEM = Structure(Item, what=UInt, hash=UInt, digest=HASH)
+REVOCATION = Structure(Revocation, volume=Fixed(16), label=Opaque(255), when=WHEN, items=Array(ITEM, ITEMS_MAX))
+CLAIM = Union(Enumerated(Kind), {Kind.CONTENT: CONTENT, Kind.FILE: FILE, Kind.REVOCATION: REVOCATION}, _kind_of)
 TAG = Structure(Tag, hash=UInt, digest=HASH)
 
 _WHOLE: Codec[_Whole] = Codec(

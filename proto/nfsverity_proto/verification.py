@@ -3,11 +3,10 @@
 """The verification algorithm, steps 0 to 12, in the draft's order (fim, "Verification").
 
 Fail-closed: a record is verified only if every step passed, and each step has its own error. Step 13, the
-units, is `proof.fold` against the root that comes out of here; `client` does it for every read. Step 11
-(generation against a durable mark) is a place: this module keeps no state.
+units, is `proof.fold` against the root that comes out of here; `client` does it for every read.
 
-Pure: the time and the certificates come in as arguments. `signers_to_fetch` says which certificates could
-be of use; whoever does the I/O gets them, from anywhere, since they are believed only by their digest.
+Pure: the time, the certificates, the marks and what is revoked come in as arguments. `signers_to_fetch` says which
+certificates could be of use; whoever does the I/O gets them, from anywhere: they are believed only by their digest.
 """
 
 from __future__ import annotations
@@ -19,12 +18,15 @@ from dataclasses import dataclass, field
 from .certificate import DER_MAX, Certificate, check_chain, check_leaf, parse_certificate
 from .errors import (
     BadCertificate,
+    Equivocation,
+    IsRevoked,
     IssuedInFuture,
     Malformed,
     NoCertificate,
     OutOfScope,
     RecordExpired,
     RefusedAlgorithm,
+    Rollback,
     TooFewSigners,
     UnknownExtension,
     Unsigned,
@@ -35,9 +37,23 @@ from .errors import (
     WrongVolume,
 )
 from .hashes import HASH_NUMBERS, hash_by_number
+from .marks import NO_MARKS, Mark, Marks
 from .record import SIGNATURE, Fingerprint, Record, Signature, decode_record, signature_of, signed_bytes
+from .revocation import NOTHING_REVOKED, Revocations, Revoked
 from .signature import SCHEME_NUMBERS, Scheme, check_key, check_signature, scheme_by_number
-from .statement import Content, File, Kind, Statement, Tag, decode_statement, tag_of
+from .statement import (
+    PUBLIC_KEY,
+    VERSION,
+    Content,
+    File,
+    Kind,
+    Revocation,
+    Statement,
+    Tag,
+    When,
+    decode_statement,
+    tag_of,
+)
 from .tree import RFC9162, UNIT_LOG2_MAX, UNIT_LOG2_MIN
 from .trust import TrustEntry
 from .xdr import Buffer
@@ -74,11 +90,15 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """A signer whose signature verified, and the entry by which it is believed."""
+    """A signer whose signature verified, and the entries by which it is believed: one or more."""
 
     certificate: Certificate
-    entry: TrustEntry
+    entries: tuple[TrustEntry, ...]
     scheme: int
+
+    @property
+    def entry(self) -> TrustEntry:
+        return self.entries[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +117,26 @@ class Verified:
         if not isinstance(claim, File):
             raise ValueError("this statement is not about a file")
         return claim
+
+    @property
+    def revocation(self) -> Revocation:
+        claim = self.statement.claim
+        if not isinstance(claim, Revocation):
+            raise ValueError("this statement is not a revocation")
+        return claim
+
+    @property
+    def volume(self) -> bytes:
+        return _identified(self.statement).volume
+
+    @property
+    def path(self) -> bytes:
+        """Empty for a revocation, which is about the whole volume."""
+        return _path_of(self.statement)
+
+    @property
+    def when(self) -> When:
+        return _identified(self.statement).when
 
     @property
     def content(self) -> Content:
@@ -121,38 +161,110 @@ def verify_record(
     certificates: Certificates,
     now: int,
     algorithms: Algorithms = ALL_ALGORITHMS,
+    marks: Marks = NO_MARKS,
+    revoked: Revocations = NOTHING_REVOKED,
 ) -> Verified:
     """Steps 0 to 12 for the record of a file. `now` is in Unix seconds.
 
     Raises the `VerificationError` of the first step that fails; of several attestations that fail, the
     error of the one that got furthest, and of equals the first.
     """
+    verified = _up_to_signers(Kind.FILE, data, expected, trust, certificates, now, algorithms, revoked)
+    for_volume = revoked.of(verified.volume)
+    check_version(verified, expected, trust, marks, for_volume)  # step 11
+    check_validity(verified.statement, now)  # step 12
+    check_freshness(for_volume, now)
+    return verified
+
+
+def accept_revocation(
+    data: Buffer | None,
+    expected: Expected,
+    trust: Sequence[TrustEntry],
+    certificates: Certificates,
+    now: int,
+    algorithms: Algorithms = ALL_ALGORITHMS,
+    marks: Marks = NO_MARKS,
+    revoked: Revocations = NOTHING_REVOKED,
+) -> Verified:
+    """A revocation that counts: all of steps 0 to 12 but for its `not_after` (fim-rev-6). `expected.path` is not used.
+
+    The caller keeps it (`Revoked.after`, `marks.to_raise`); what has expired counts for as long, and then lets no
+    version pass (`check_freshness`). Raises as `verify_record` does.
+    """
+    verified = _up_to_signers(Kind.REVOCATION, data, expected, trust, certificates, now, algorithms, revoked)
+    own = revoked.of(verified.volume).joined(verified.revocation.items)
+    check_version(verified, expected, trust, marks, revoked.of(verified.volume), own)  # step 11
+    check_successor(verified.revocation, own)
+    check_issued(verified.statement, now)  # step 12
+    return verified
+
+
+def verify_revocation(
+    data: Buffer | None,
+    expected: Expected,
+    trust: Sequence[TrustEntry],
+    certificates: Certificates,
+    now: int,
+    algorithms: Algorithms = ALL_ALGORITHMS,
+    marks: Marks = NO_MARKS,
+    revoked: Revocations = NOTHING_REVOKED,
+) -> Verified:
+    """Steps 0 to 12 for a revocation, whose verdict is that of `accept_revocation`, or that it has expired."""
+    verified = accept_revocation(data, expected, trust, certificates, now, algorithms, marks, revoked)
+    check_validity(verified.statement, now)
+    return verified
+
+
+def _up_to_signers(
+    kind: Kind,
+    data: Buffer | None,
+    expected: Expected,
+    trust: Sequence[TrustEntry],
+    certificates: Certificates,
+    now: int,
+    algorithms: Algorithms,
+    revoked: Revocations,
+) -> Verified:
+    """Steps 0 to 10, which are the same for each kind that has an identity."""
     if data is None:  # step 0
         raise Unsigned("there is no record")
     data = bytes(data)
     record = decode_record(data)  # step 1
-    statement = decode_statement(record.statement, Kind.FILE)  # steps 1 and 2
+    statement = decode_statement(record.statement, kind)  # steps 1 and 2
     check_identity(statement, expected)  # step 3
     check_extensions(statement)  # step 4
     check_algorithms(statement, algorithms)  # step 5
-    signers = check_attestations(record, statement, expected, trust, certificates, now, algorithms)  # 6 to 9
+    for_volume = revoked.of(_identified(statement).volume)
+    signers = check_attestations(
+        record, statement, expected, trust, certificates, now, algorithms, for_volume
+    )  # steps 6 to 9
     check_signers(signers, statement, expected, trust)  # step 10
-    check_validity(statement, now)  # step 12
     return Verified(data, record, statement, tag_of(record.statement, statement.hash), signers)
 
 
+def _identified(statement: Statement) -> File | Revocation:
+    """A claim that has a volume and a generation."""
+    if isinstance(statement.claim, Content):
+        raise ValueError("content has no identity")
+    return statement.claim
+
+
+def _path_of(statement: Statement) -> bytes:
+    claim = _identified(statement)
+    return claim.path if isinstance(claim, File) else b""
+
+
 def check_identity(statement: Statement, expected: Expected) -> None:
-    """Step 3: the volume, then the path, are the client's."""
-    claim = statement.claim
-    if not isinstance(claim, File):
-        raise ValueError("only files have an identity")
+    """Step 3: the volume, then the path of a file, are the client's."""
+    claim = _identified(statement)
     if expected.volumes is not None and claim.volume not in expected.volumes:
         raise WrongVolume(
             "the record is of another volume",
             expected=" or ".join(sorted(volume.hex() for volume in expected.volumes)),
             found=claim.volume.hex(),
         )
-    if claim.path != expected.path:
+    if isinstance(claim, File) and claim.path != expected.path:
         raise WrongPath("the record is of another path", expected=_text(expected.path), found=_text(claim.path))
 
 
@@ -164,16 +276,28 @@ def check_extensions(statement: Statement) -> None:
 
 
 def check_algorithms(statement: Statement, algorithms: Algorithms) -> None:
-    """Step 5: hash, tree type and unit size are known and accepted."""
+    """Step 5: hash, tree type and unit size are known and accepted; so is what each item of a revocation names."""
     hash_by_number(statement.hash)
     if statement.hash not in algorithms.hashes:
         raise RefusedAlgorithm(f"hash {hash_by_number(statement.hash).name} is not accepted")
     claim = statement.claim
+    if isinstance(claim, Revocation):
+        _check_items(claim)
+        return
     tree = (claim.content if isinstance(claim, File) else claim).tree
     if tree.type != RFC9162:
         raise Unsupported(f"tree type {tree.type} is not known here")
     if tree.unit_log2 not in algorithms.unit_log2s:
         raise RefusedAlgorithm(f"units of {1 << tree.unit_log2} bytes are not accepted")
+
+
+def _check_items(revocation: Revocation) -> None:
+    """A key is compared under the hash of its item; the tag of a version was made with its own (fim-rev-4)."""
+    for item in revocation.items:
+        if item.what not in (PUBLIC_KEY, VERSION):
+            raise Unsupported(f"a revocation of what has number {item.what}, which is not known here")
+        if item.what == PUBLIC_KEY:
+            hash_by_number(item.hash)
 
 
 def check_attestations(
@@ -184,6 +308,7 @@ def check_attestations(
     certificates: Certificates,
     now: int,
     algorithms: Algorithms,
+    revoked: Revoked = NOTHING_REVOKED,
 ) -> tuple[Signer, ...]:
     """Steps 6 to 9, for each attestation alone: the signers of those that pass, at least one."""
     signers: list[Signer] = []
@@ -201,11 +326,11 @@ def check_attestations(
             progress.step = 7
             entries = _entries_in_scope(signature, statement, expected, trust, certificates)
             progress.step = 8
-            entry, certificate = _judge_certificate(signature.signer, scheme, entries, certificates, now)
+            believed, certificate = _judge_certificate(signature.signer, scheme, entries, certificates, now, revoked)
             progress.step = 9
             message = signed_bytes(signature.signer, signature.scheme, record.statement)
             check_signature(scheme, certificate.public_key, signature.value, message)
-            signers.append(Signer(certificate, entry, signature.scheme))
+            signers.append(Signer(certificate, believed, signature.scheme))
         except VerificationError as error:
             if furthest is None or progress.step > furthest[0]:
                 furthest = progress.step, error
@@ -252,17 +377,26 @@ def _pin_fits(entry: TrustEntry) -> bool:
 
 
 def _judge_certificate(
-    signer: Fingerprint, scheme: Scheme, entries: Sequence[TrustEntry], certificates: Certificates, now: int
-) -> tuple[TrustEntry, Certificate]:
-    """Step 8: the certificate, its key, time and usage; under a CA the path to it, and then the subject."""
+    signer: Fingerprint,
+    scheme: Scheme,
+    entries: Sequence[TrustEntry],
+    certificates: Certificates,
+    now: int,
+    revoked: Revoked,
+) -> tuple[tuple[TrustEntry, ...], Certificate]:
+    """Step 8: the certificate, its key, time and usage; under a CA the path to it, and then the subject.
+
+    Gives the entries that are left of those in scope: the pins, or each CA that a path leads to.
+    """
     if not entries[0].ca:  # the pin is the certificate, and its digest was compared
         certificate = entries[0].certificate
-        check_key(scheme, certificate.public_key)
+        _check_key(scheme, certificate, revoked)
         check_leaf(certificate, now, in_chain=False)
-        return entries[0], certificate
+        return tuple(entries), certificate
     certificate, intermediates = _fetched(signer, certificates)
-    check_key(scheme, certificate.public_key)
+    _check_key(scheme, certificate, revoked)
     check_leaf(certificate, now, in_chain=True)
+    believed: list[TrustEntry] = []
     problem: VerificationError | None = None
     for entry in entries:
         try:
@@ -271,13 +405,23 @@ def _judge_certificate(
             problem = problem or error
             continue
         if entry.subject_fits(certificate):
-            return entry, certificate
+            believed.append(entry)
+            continue
         problem = OutOfScope("the CA is trusted for another subject", expected=entry.subject, found=certificate.subject)
-    raise problem or BadCertificate("no trusted CA leads to the signer's certificate")
+    if not believed:
+        raise problem or BadCertificate("no trusted CA leads to the signer's certificate")
+    return tuple(believed), certificate
+
+
+def _check_key(scheme: Scheme, certificate: Certificate, revoked: Revoked) -> None:
+    """Letters c and d of step 8: the key is one for the scheme, and is not revoked."""
+    check_key(scheme, certificate.public_key)
+    if revoked.key(certificate.key_id()):
+        raise IsRevoked(f'the key of "{certificate.subject}", fingerprint {certificate.fingerprint}, is revoked')
 
 
 def _volume_of(statement: Statement) -> bytes | None:
-    return statement.claim.volume if isinstance(statement.claim, File) else None
+    return None if isinstance(statement.claim, Content) else statement.claim.volume
 
 
 def _allows(entry: TrustEntry, scheme: int) -> bool:
@@ -324,18 +468,82 @@ def check_signers(
         raise TooFewSigners("too few trusted signers", expected=str(needed), found=str(found))
 
 
+def check_version(
+    verified: Verified,
+    expected: Expected,
+    trust: Sequence[TrustEntry],
+    marks: Marks,
+    revoked: Revoked,
+    passing_over: Revoked | None = None,
+) -> None:
+    """Step 11: the version is not revoked, and not before a mark of a key that is not (fim-mark-6, fim-mark-8).
+
+    The marks of keys are passed over that `passing_over` has: `revoked`, or also what the revocation itself revokes.
+    """
+    if revoked.tag(verified.tag):
+        raise IsRevoked(f"the version with tag {verified.tag} is revoked")
+    found = _marks_of(verified, expected, trust, marks, passing_over or revoked)
+    generation = verified.when.generation
+    highest = max((mark.generation for mark in found), default=generation)
+    if generation < highest:
+        raise Rollback(
+            "an older version than one that was accepted before", expected=f"at least {highest}", found=str(generation)
+        )
+    for mark in found:
+        if mark.generation == generation and mark.tag != verified.tag:
+            raise Equivocation(
+                "another version of the same generation", expected=str(mark.tag), found=str(verified.tag)
+            )
+
+
+def _marks_of(
+    verified: Verified, expected: Expected, trust: Sequence[TrustEntry], marks: Marks, revoked: Revoked
+) -> list[Mark]:
+    """Those under all entries that cover volume and place, whether or not they believe a signer (fim-mark-6)."""
+    anchors = dict.fromkeys(entry.anchor for entry in trust if entry.covers(verified.volume, expected.url))
+    return [
+        mark
+        for anchor in anchors
+        for key, mark in marks.under(anchor, verified.volume, verified.statement.kind, verified.path).items()
+        if not revoked.key(key)
+    ]
+
+
+def check_successor(revocation: Revocation, revoked: Revoked) -> None:
+    """Step 11 for a revocation: it has all items of those before it, but of keys that are revoked (fim-rev-7)."""
+    for accepted in revoked.counting():
+        missing = accepted.items.difference(revocation.items)
+        if missing:
+            raise Rollback(
+                "a revocation without what one before it revokes",
+                expected=" and ".join(item.digest.hex() for item in sorted(missing)),
+                found="a list without",
+            )
+
+
 def check_validity(statement: Statement, now: int) -> None:
     """Step 12: issued and not-after, by the verifier's clock."""
-    claim = statement.claim
-    if not isinstance(claim, File):
-        return
-    when = claim.when
+    check_issued(statement, now)
+    when = _identified(statement).when
+    if now > when.not_after:
+        raise RecordExpired("the statement has expired", expected=f"not after {when.not_after}", found=str(now))
+
+
+def check_issued(statement: Statement, now: int) -> None:
+    """The first half of step 12."""
+    when = _identified(statement).when
     if when.issued > now + SKEW:
         raise IssuedInFuture(
             "the statement was issued after now", expected=f"at most {now + SKEW}", found=str(when.issued)
         )
-    if now > when.not_after:
-        raise RecordExpired("the statement has expired", expected=f"not after {when.not_after}", found=str(now))
+
+
+def check_freshness(revoked: Revoked, now: int) -> None:
+    """The end of step 12, for a file: the latest revocation of its volume has not expired (fim-rev-12)."""
+    if now > revoked.not_after:
+        raise RecordExpired(
+            "the latest revocation of the volume has expired", expected=f"not after {revoked.not_after}", found=str(now)
+        )
 
 
 def _text(path: bytes) -> str:

@@ -49,10 +49,20 @@ def _ascend(keys: list[Any]) -> bool:
     return all(low < high for low, high in itertools.pairwise(keys))
 
 
-def _tree_of(statement: dict[str, Any]) -> dict[str, Any]:
+def _tree_of(statement: dict[str, Any]) -> dict[str, Any] | None:
+    """None for a revocation."""
     kind, arm = statement["claim"]
-    tree: dict[str, Any] = (arm if kind == 1 else arm["content"])["tree"]
-    return tree
+    content: dict[str, Any] = arm if kind == 1 else arm.get("content", {})
+    return content.get("tree")
+
+
+def _root_fits(statement: dict[str, Any]) -> bool:
+    tree = _tree_of(statement)
+    return tree is None or _fits(statement["hash"], tree["root"])
+
+
+def _rank(item: dict[str, Any]) -> tuple[int, int, bytes]:
+    return item["what"], item["hash"], item["digest"]
 
 
 def _is_record(record: dict[str, Any]) -> bool:
@@ -73,10 +83,12 @@ _RULES: dict[str, Callable[[Any], bool]] = {
     "fim_tree": lambda v: 12 <= v["unit_log2"] <= 24 and v["size"] < 2**63,
     "fim_when": lambda v: v["generation"] < 2**64 - 1,
     "fim_file": lambda v: _is_name(v["label"]) and _is_path(v["path"]),
+    "fim_item": lambda v: _fits(v["hash"], v["digest"]),
+    "fim_revocation": lambda v: _is_name(v["label"]) and _ascend([_rank(item) for item in v["items"]]),
     "fim_statement": lambda v: (
         v["magic"] == 0x4E465356
         and v["format"] == 1
-        and _fits(v["hash"], _tree_of(v)["root"])
+        and _root_fits(v)
         and _ascend([extension["number"] for extension in v["extensions"]])
     ),
     "fim_record": _is_record,
@@ -159,11 +171,17 @@ def _digested(draw: st.DrawFn) -> dict[str, Any]:
 def _statements(draw: st.DrawFn) -> dict[str, Any]:
     value: dict[str, Any] = draw(_plain(TYPES["fim_statement"]))
     value |= {"magic": 0x4E465356, "format": 1, **draw(_digested())}
-    _tree_of(value)["root"] = value.pop("digest")
+    digest, tree = value.pop("digest"), _tree_of(value)
+    if tree is not None:
+        tree["root"] = digest
     value["extensions"] = sorted(
         {extension["number"]: extension for extension in value["extensions"]}.values(), key=lambda v: v["number"]
     )
     return value
+
+
+_ITEMS = st.builds(lambda what, rest: {"what": what, **rest}, st.integers(0, 3), _digested())
+_REVOKED = st.lists(_ITEMS, max_size=4, unique_by=_rank).map(lambda items: sorted(items, key=_rank))
 
 
 @st.composite
@@ -186,6 +204,8 @@ _FIELDS: dict[tuple[str, str], st.SearchStrategy[Any]] = {
     ("fim_when", "generation"): st.integers(0, 2**64 - 2),
     ("fim_file", "label"): _NAMES.filter(_is_name),
     ("fim_file", "path"): _PATHS,
+    ("fim_revocation", "label"): _NAMES.filter(_is_name),
+    ("fim_revocation", "items"): _REVOKED,
     ("fip_attributes", "size"): st.integers(0, 2**63 - 1),
     ("fip_plain_ok", "size"): st.integers(0, 2**63 - 1),
     ("fip_certificate_ok", "certificates"): st.lists(st.binary(max_size=40), min_size=1, max_size=8),
@@ -197,6 +217,8 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
     name = getattr(kind, "name", None)
     if name in ("fim_tag", "fim_fingerprint"):
         return _digested()
+    if name == "fim_item":
+        return _ITEMS
     if name == "fim_statement":
         return _statements()
     if name == "fim_record":

@@ -96,6 +96,8 @@ FIM = {
     "fim_content": declared(statement.CONTENT),
     "fim_when": declared(statement.WHEN),
     "fim_file": declared(statement.FILE),
+    "fim_item": declared(statement.ITEM),
+    "fim_revocation": declared(statement.REVOCATION),
     "fim_claim": declared(statement.CLAIM),
     "fim_extension": declared(statement.EXTENSION),
     "fim_statement": Ours(statement.decode_statement, statement.encode_statement),
@@ -129,7 +131,7 @@ def plain(kind: Any, value: Any) -> Any:
             assert [field.name for field in dataclasses.fields(value)] == list(kind.fields)
             return {name: plain(field, getattr(value, name)) for name, field in kind.fields.items()}
         case x.Union(name="fim_claim"):
-            number = {statement.Content: 1, statement.File: 2}[type(value)]
+            number = {statement.Content: 1, statement.File: 2, statement.Revocation: 4}[type(value)]
             return number, plain(kind.arms[number], value)
         case x.Union():
             return (int(value), None) if isinstance(value, m.Status) else (0, plain(kind.arms[0], value))
@@ -205,7 +207,8 @@ def _at_bounds(kind: Any, least: Any) -> Iterator[tuple[Any, Any, str]]:
         case x.Array():
             # alike but for a number that has to ascend
             item = dict(_least(kind.element)) if isinstance(kind.element, x.Struct) else _least(kind.element)
-            items = [item | {"number": i} if isinstance(item, dict) and "number" in item else item for i in range(2000)]
+            ascending = {"number", "what"} & set(item) if isinstance(item, dict) else set()
+            items = [item | dict.fromkeys(ascending, i) if ascending else item for i in range(2000)]
             yield items[: kind.most], items[: kind.most + 1], "[]"
             for most, above, where in _at_bounds(kind.element, item):
                 yield [most], [above], f"[0]{where}"

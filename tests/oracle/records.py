@@ -11,6 +11,7 @@ from . import merkle
 from .xdr import array, fixed, hyper, opaque, uhyper, uint
 
 CONTENT, FILE, VOLUME, REVOCATION = 1, 2, 3, 4
+PUBLIC_KEY, VERSION = 1, 2
 SIGNATURE, MEMBERSHIP = 1, 2
 
 
@@ -20,7 +21,7 @@ CONTENT_BYTES = bytes(j % 251 for j in range(10_000))
 
 @dataclass
 class Statement:
-    """A statement of kind file, or of kind content; each field is at first that of the draft's worked example."""
+    """Of kind file or content, or a revocation; each field is at first that of the draft's worked example."""
 
     magic: int = 0x4E465356
     format: int = 1
@@ -41,15 +42,20 @@ class Statement:
     root: bytes = merkle.tree_hash(merkle.SHA256, merkle.cut(CONTENT_BYTES, 4096))
     extensions: Sequence[tuple[int, int, bytes]] = ()
     """Number, critical, value."""
+    items: Sequence[tuple[int, int, bytes]] = ()
+    """Of a revocation: what, hash, digest."""
 
     def content(self) -> bytes:
         tree = uint(self.tree_type) + uint(self.unit_log2) + uhyper(self.size) + opaque(self.root)
         return hyper(self.seconds) + uint(self.nseconds) + tree
 
     def claim(self) -> bytes:
+        when = uhyper(self.generation) + hyper(self.issued) + hyper(self.not_after)
+        if self.kind == REVOCATION:
+            items = array(uint(what) + uint(hash) + opaque(digest) for what, hash, digest in self.items)
+            return fixed(self.volume) + opaque(self.label) + when + items
         if self.kind != FILE:
             return self.content()
-        when = uhyper(self.generation) + hyper(self.issued) + hyper(self.not_after)
         name = fixed(self.volume) + opaque(self.label) + opaque(self.path)
         return name + when + uint(self.executable) + self.content()
 

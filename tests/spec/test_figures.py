@@ -19,7 +19,21 @@ from nfsverity_proto.certificate import CHAIN_MAX, DER_MAX, DOCUMENT_SIGNING
 from nfsverity_proto.errors import VERDICTS
 from nfsverity_proto.path import DEPTH_MAX, NAME_MAX, PATH_MAX
 from nfsverity_proto.record import ATTESTATIONS_MAX, RECORD_MAX
-from nfsverity_proto.statement import FORMAT, GENERATION_MAX, MAGIC, NO_END, STATEMENT_MAX, Kind
+from nfsverity_proto.statement import (
+    FORMAT,
+    GENERATION_MAX,
+    ITEMS_MAX,
+    MAGIC,
+    NO_END,
+    STATEMENT_MAX,
+    VERSION,
+    Item,
+    Kind,
+    Revocation,
+    Statement,
+    When,
+    encode_statement,
+)
 from nfsverity_proto.tree import SIZE_MAX, UNIT_LOG2_DEFAULT, UNIT_LOG2_MAX, UNIT_LOG2_MIN
 
 from . import worked_example as example
@@ -188,6 +202,19 @@ def figures(source: Path) -> set[int]:
     return found
 
 
+def longest_revocation(digest: int) -> int:
+    """Bytes of a statement with all the items there can be, of digests of this length, and the longest label."""
+    items = tuple(Item(VERSION, 99, i.to_bytes(digest)) for i in range(ITEMS_MAX))
+    claim = Revocation(bytes(16), b"l" * NAME_MAX, When(0, 0, 0), items)
+    return len(encode_statement(Statement(1, claim)))
+
+
+def test_how_many_items_fit() -> None:
+    assert longest_revocation(48) <= STATEMENT_MAX
+    with pytest.raises(ValueError, match="a statement of"):
+        longest_revocation(64)
+
+
 K, K_MAX = 4096 // 32, 2**24 // 32
 """Hashes of a block of tree type 2."""
 KNOWN: dict[str, set[int]] = {
@@ -196,7 +223,8 @@ KNOWN: dict[str, set[int]] = {
         2**31 - 1, 2**32 - 1, 1 << UNIT_LOG2_MIN, 1 << UNIT_LOG2_MAX, signature.RSA_BITS_MIN, signature.RSA_BITS_MAX,
         signature.RSA_EXPONENT_MIN, 64 + 44 + 1, 2 * (K - 1), 2 * (K_MAX - 1), 18 * 32, 3 * 4096, K, 256, 512,
         len(example.CONTENT), len(example.CONTENT) % 4096, 251, len(example.statement()), len(example.signed()),
-        len(example.record()), example.NOW,
+        len(example.record()), example.NOW, STATEMENT_MAX,
+        longest_revocation(32),
     },
     "protocol": {
         128, NAME_MAX, DEPTH_MAX, PATH_MAX, 999_999_999, 2**16 - 1, 2**24 - 1, 2**31 - 1, 2**32 - 1, messages.PROGRAM,

@@ -28,6 +28,7 @@ from nfsverity_proto import fsverity, proof, tree
 from nfsverity_proto.certificate import DOCUMENT_SIGNING, check_chain, parse_certificate
 from nfsverity_proto.errors import BadCertificate, BadSignature, VerificationError
 from nfsverity_proto.hashes import HASH_NUMBERS, SHA256, hash_by_number
+from nfsverity_proto.marks import Mark
 from nfsverity_proto.record import (
     MEMBERSHIP,
     Attestation,
@@ -40,13 +41,18 @@ from nfsverity_proto.record import (
     signature_of,
     signed_bytes,
 )
+from nfsverity_proto.revocation import NOTHING_REVOKED, Accepted, Revoked, key_item, version_item
 from nfsverity_proto.signature import SCHEME_NUMBERS, check_signature, scheme_by_number
 from nfsverity_proto.statement import (
     NO_END,
+    PUBLIC_KEY,
+    VERSION,
     Content,
     Extension,
     File,
+    Item,
     Kind,
+    Revocation,
     Statement,
     Tag,
     Time,
@@ -57,7 +63,7 @@ from nfsverity_proto.statement import (
     tag_of,
 )
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import ALL_ALGORITHMS, Algorithms, Expected, verify_record
+from nfsverity_proto.verification import ALL_ALGORITHMS, Algorithms, Expected, verify_record, verify_revocation
 
 from .drafts import METADATA, code, table
 
@@ -259,9 +265,45 @@ class Signer:
 
 
 @dataclass(frozen=True)
-class Mark:
+class KeptMark:
+    """A mark as the pseudocode has it: with its key."""
+
+    key: bytes
     generation: int
     tag: Tag
+
+
+@dataclass(frozen=True)
+class KeptRevocation:
+    key: bytes
+    generation: int
+    not_after: int
+    items: frozenset[Item]
+
+
+@dataclass(frozen=True)
+class KeptRevoked:
+    items: frozenset[Item]
+    accepted: Sequence[KeptRevocation]
+
+
+Under = tuple[bytes, bytes, Kind, bytes]
+"""Anchor, volume ID, kind and path."""
+
+
+@dataclass(frozen=True)
+class Marked:
+    """Marks, as both sides want them."""
+
+    marks: Mapping[Under, Mapping[bytes, Mark]] = field(default_factory=dict)
+
+    def under(self, anchor: bytes, volume: bytes, kind: Kind, path: bytes) -> Mapping[bytes, Mark]:
+        return self.marks.get((anchor, volume, kind, path), {})
+
+    def get(self, under: Under, default: list[KeptMark]) -> list[KeptMark]:
+        if under not in self.marks:
+            return default
+        return [KeptMark(key, mark.generation, mark.tag) for key, mark in self.marks[under].items()]
 
 
 def as_verdict(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -297,8 +339,9 @@ class Case:
     certificates: Mapping[Fingerprint, Sequence[bytes]]
     now: int
     accepted: Algorithms = ALL_ALGORITHMS
-    marks: Mapping[tuple[bytes, bytes, bytes], Mark] = field(default_factory=dict)
-    """By anchor, volume ID and path."""
+    marks: Marked = field(default_factory=Marked)
+    revoked: Revoked = NOTHING_REVOKED
+    kind: Kind = Kind.FILE
 
     def by_the_draft(self) -> str:
         keys: dict[bytes, Any] = {}
@@ -327,12 +370,16 @@ class Case:
             "verification",
             Verdict=Verdict,
             Signer=Signer,
+            FILE=Kind.FILE,
+            REVOCATION=Kind.REVOCATION,
+            PUBLIC_KEY=PUBLIC_KEY,
+            VERSION=VERSION,
             EXTENSIONS=set(),
             TREE_TYPES={tree.RFC9162},
             HASHES=set(HASH_NUMBERS),
             SCHEMES=set(SCHEME_NUMBERS),
             decode_record=lambda data: as_verdict(decode_record, data),
-            decode_statement=lambda data: as_verdict(decode_statement, data, Kind.FILE),
+            decode_statement=lambda data, kind: as_verdict(decode_statement, data, kind),
             decode_signature=lambda body: signature_of(Attestation(1, body)),
             decode_certificate=decoded,
             get_certificate=get_certificate,
@@ -345,14 +392,30 @@ class Case:
             tag=lambda number, data: tag_of(data, number),
         )["verify_record"]
         try:
-            verify(self.data, self.expected, self.trust, self.marks, self.now, self.accepted)
+            verify(self.data, self.kind, self.expected, self.trust, self.marks, self.kept(), self.now, self.accepted)
         except Verdict as verdict:
             return verdict.name
         return "verified"
 
+    def kept(self) -> KeptRevoked:
+        accepted = [
+            KeptRevocation(key, one.generation, one.not_after, one.items) for key, one in self.revoked.latest.items()
+        ]
+        return KeptRevoked(self.revoked.items, accepted)
+
     def by_proto(self) -> str:
+        verify = verify_record if self.kind is Kind.FILE else verify_revocation
         try:
-            verify_record(self.data, self.expected, self.trust, self.certificates, self.now, self.accepted)
+            verify(
+                self.data,
+                self.expected,
+                self.trust,
+                self.certificates,
+                self.now,
+                self.accepted,
+                self.marks,
+                self.revoked,
+            )
         except VerificationError as error:
             return error.verdict
         return "verified"
@@ -620,13 +683,31 @@ def test_a_record_with_one_bit_changed_gets_the_same_verdict(data: st.DataObject
     assert changed.by_the_draft() == changed.by_proto()
 
 
-# Marks: `proto` keeps none yet.
+# Marks
 
 GENERATION = NOW * 1_000_000
+OTHER = Tag(SHA256, bytes(32))
 
 
-def marked(made: Case, generation: int, tag: Tag, *, name: str = "pin", volume: bytes = VOLUME) -> str:
-    return replace(made, marks={(keys()[name].der, volume, PATH): Mark(generation, tag)}).by_the_draft()
+def spki(name: str) -> bytes:
+    return parse_certificate(keys()[name].der).key_id()
+
+
+def marks(
+    *given: tuple[str, str, int, Tag], volume: bytes = VOLUME, kind: Kind = Kind.FILE, path: bytes = PATH
+) -> Marked:
+    """Of entries' anchors and signers, by their names."""
+    found: dict[Under, dict[bytes, Mark]] = {}
+    for entry, signer, generation, tag in given:
+        under = found.setdefault((keys()[entry].der, volume, kind, path), {})
+        under[spki(signer)] = Mark(generation, tag)
+    return Marked(found)
+
+
+def both(made: Case) -> str:
+    verdict = made.by_the_draft()
+    assert made.by_proto() == verdict
+    return verdict
 
 
 @pytest.mark.spec("fim-ver-4", "fim-mark-6")
@@ -635,28 +716,212 @@ def marked(made: Case, generation: int, tag: Tag, *, name: str = "pin", volume: 
 def test_a_mark_counts_whoever_of_those_that_cover_the_file_has_it(row: list[str], signer: str) -> None:
     """Two signers are believed, and the mark is that of the first, whose signature a provider may have left out."""
     made = case([signer], [pin("pin"), pin("second")])
-    own, other = tag_of(encode_statement(statement()), SHA256), Tag(SHA256, bytes(32))
+    own = tag_of(encode_statement(statement()), SHA256)
     words = {"below that": -1, "that": 0, "above that": 1}
     generation = GENERATION + words[row[0].removesuffix(" of the record")]
-    for tag in {"any": [own, other], "another": [other], "that of the record": [own]}[row[1]]:
-        assert marked(made, generation, tag) == row[2]
+    for tag in {"any": [own, OTHER], "another": [OTHER], "that of the record": [own]}[row[1]]:
+        assert both(replace(made, marks=marks(("pin", "pin", generation, tag)))) == row[2]
 
 
 @pytest.mark.spec("fim-mark-6")
 def test_a_mark_of_an_entry_that_does_not_cover_the_file_does_not_count() -> None:
-    other = Tag(SHA256, bytes(32))
+    above = ("pin", "pin", GENERATION + 1, OTHER)
     for narrow in ({"volumes": (OTHER_VOLUME,)}, {"prefixes": ("nfsv://elsewhere:1/",)}):
         made = case(["second"], [pin("pin", **narrow), pin("second")])
-        assert marked(made, GENERATION + 1, other) == "verified"
+        assert both(replace(made, marks=marks(above))) == "verified"
     made = case(["second"], [pin("second")])
-    assert marked(made, GENERATION + 1, other) == "verified"
-    assert marked(made, GENERATION + 1, other, name="second", volume=OTHER_VOLUME) == "verified"
+    assert both(replace(made, marks=marks(above))) == "verified"
+    above = ("second", "second", GENERATION + 1, OTHER)
+    assert both(replace(made, marks=marks(above, volume=OTHER_VOLUME))) == "verified"
+    assert both(replace(made, marks=marks(above, kind=Kind.REVOCATION))) == "verified"
+    assert both(replace(made, marks=marks(above))) == "rollback"
 
 
 def test_rollback_comes_before_equivocation() -> None:
     made = case(["pin"], [pin("pin"), pin("second")])
-    marks = {
-        (keys()["pin"].der, VOLUME, PATH): Mark(GENERATION, Tag(SHA256, bytes(32))),
-        (keys()["second"].der, VOLUME, PATH): Mark(GENERATION + 1, Tag(SHA256, bytes(32))),
-    }
-    assert replace(made, marks=marks).by_the_draft() == "rollback"
+    found = marks(("pin", "pin", GENERATION, OTHER), ("second", "second", GENERATION + 1, OTHER))
+    assert both(replace(made, marks=found)) == "rollback"
+
+
+@pytest.mark.spec("fim-mark-8")
+def test_the_marks_of_a_revoked_key_are_passed_over_and_the_others_hold() -> None:
+    """A stolen key signed a generation near the end. All marks are under one entry, a CA."""
+    made = case(["leaf"], [authority()])
+    blocked = ("root", "leaf-named", 2**64 - 2, OTHER)
+    revoked = Revoked(frozenset([key_item(spki("leaf-named"), SHA256)]))
+    assert both(replace(made, marks=marks(blocked))) == "rollback"
+    assert both(replace(made, marks=marks(blocked), revoked=revoked)) == "verified"
+    for generation, verdict in ((GENERATION, "equivocation"), (GENERATION + 1, "rollback"), (5, "verified")):
+        found = marks(blocked, ("root", "leaf", generation, OTHER))
+        assert both(replace(made, marks=found, revoked=revoked)) == verdict
+
+
+# Revocation
+
+
+def revocation(
+    items: Sequence[Item] = (),
+    *,
+    by: Sequence[str] = ("pin",),
+    volume: bytes = VOLUME,
+    generation: int = GENERATION,
+    issued: int = NOW,
+    not_after: int = NO_END,
+    **others: Any,
+) -> Case:
+    claim = Revocation(volume, b"label", When(generation, issued, not_after), tuple(sorted(items)))
+    data = encode_statement(Statement(SHA256, claim))
+    record = encode_record(data, [keys()[name].attest(data) for name in by])
+    made = case(["pin"], [pin("pin"), pin("second")])
+    changed: dict[str, Any] = {"data": record, "kind": Kind.REVOCATION, "expected": replace(made.expected, path=b"")}
+    return replace(made, **(changed | others))
+
+
+def revoking(*names: str) -> Revoked:
+    return Revoked(frozenset(key_item(spki(name), SHA256) for name in names))
+
+
+def before(*given: tuple[str, Sequence[Item]], generation: int = GENERATION - 1, not_after: int = NO_END) -> Revoked:
+    """Revocations that were accepted, by signer."""
+    found = Revoked()
+    for name, items in given:
+        claim = Revocation(VOLUME, b"label", When(generation, NOW, not_after), tuple(sorted(items)))
+        found = found.after(claim, [spki(name)])
+    return found
+
+
+def above(signer: str, *, generation: int = 2**64 - 2, **of: Any) -> Marked:
+    return marks((signer, signer, generation, OTHER), **({"kind": Kind.REVOCATION, "path": b""} | of))
+
+
+def own_tag() -> Tag:
+    return tag_of(encode_statement(statement()), SHA256)
+
+
+def tag_of_record(data: bytes | None) -> Tag:
+    return tag_of(decode_record(data or b"").statement, SHA256)
+
+
+def own_key(name: str) -> Item:
+    return key_item(spki(name), SHA256)
+
+
+SOME = key_item(b"some key", SHA256)
+MORE = version_item(OTHER)
+REVOCATIONS: dict[str, tuple[str, Callable[[], Case]]] = {
+    "empty": ("verified", revocation),
+    "key and version": ("verified", lambda: revocation([SOME, MORE])),
+    "other kind": ("wrong-kind", lambda: replace(case(["pin"], [pin("pin")]), kind=Kind.REVOCATION)),
+    "where a file is asked for": ("wrong-kind", lambda: revocation(kind=Kind.FILE)),
+    "other volume": ("wrong-volume", lambda: revocation(volume=OTHER_VOLUME)),
+    "unknown what": ("unsupported", lambda: revocation([Item(3, 1, bytes(32))])),
+    "unknown what, reserved": ("unsupported", lambda: revocation([Item(0, 1, bytes(32))])),
+    "key under an unknown hash": ("unsupported", lambda: revocation([Item(PUBLIC_KEY, 99, bytes(9))])),
+    "key under a truncated hash": ("refused-algorithm", lambda: revocation([Item(PUBLIC_KEY, 6, bytes(4))])),
+    "version under an unknown hash": ("verified", lambda: revocation([Item(VERSION, 99, bytes(9))])),
+    "stranger": ("untrusted", lambda: revocation(by=["stranger"])),
+    "by a revoked key": ("revoked", lambda: revocation(revoked=revoking("pin"))),
+    "by a revoked key and another": ("verified", lambda: revocation(by=["pin", "second"], revoked=revoking("pin"))),
+    "of its own signer": ("verified", lambda: revocation([own_key("pin")])),
+    "itself revoked": (
+        "revoked",
+        lambda: revocation(revoked=Revoked(frozenset([version_item(tag_of_record(revocation().data))]))),
+    ),
+    "issued later": ("issued-in-future", lambda: revocation(issued=NOW + 301)),
+    "expired": ("record-expired", lambda: revocation(not_after=NOW - 1)),
+    "with what was before": ("verified", lambda: revocation([SOME, MORE], revoked=before(("pin", [SOME])))),
+    "without what was before": ("rollback", lambda: revocation([MORE], revoked=before(("pin", [SOME])))),
+    "without what another said": ("rollback", lambda: revocation([MORE], revoked=before(("second", [SOME])))),
+    "without what one said whom it revokes": (
+        "verified",
+        lambda: revocation([own_key("second")], revoked=before(("second", [SOME]))),
+    ),
+    "without what one said who is revoked": (
+        "verified",
+        lambda: revocation(revoked=before(("second", [SOME])).joined(revoking("second").items)),
+    ),
+    "after one that has expired": ("verified", lambda: revocation(revoked=before(("pin", []), not_after=NOW - 1))),
+    "below a mark": ("rollback", lambda: revocation(marks=above("pin", generation=GENERATION + 1))),
+    "at a mark": ("equivocation", lambda: revocation(marks=above("second", generation=GENERATION))),
+    "below a mark of a file": ("verified", lambda: revocation(marks=above("pin", kind=Kind.FILE, path=PATH))),
+    "below a mark of a key that it revokes": (
+        "verified",
+        lambda: revocation([own_key("second")], marks=above("second")),
+    ),
+    "below a mark of its own key, which it revokes": (
+        "verified",
+        lambda: revocation([own_key("pin")], marks=above("pin")),
+    ),
+    "file of a revoked key": ("revoked", lambda: replace(case(["pin"], [pin("pin")]), revoked=revoking("pin"))),
+    "file of a revoked key, which expired": (
+        "revoked",
+        lambda: replace(case(["late"], [pin("late")]), revoked=revoking("late")),
+    ),
+    "file of a revoked key that is not for the scheme": (
+        "bad-certificate",
+        lambda: replace(signed_twice(0x0403, 1), revoked=revoking("pin")),
+    ),
+    "file of a revoked key below a CA": (
+        "revoked",
+        lambda: replace(case(["leaf"], [authority()]), revoked=revoking("leaf")),
+    ),
+    "file of a signer below a revoked CA": (
+        "verified",
+        lambda: replace(case(["leaf"], [authority()]), revoked=revoking("root")),
+    ),
+    "file of two keys, one revoked": (
+        "verified",
+        lambda: replace(case(["pin", "second"], [pin("pin"), pin("second")]), revoked=revoking("pin")),
+    ),
+    "file of two keys, both needed, one revoked": (
+        "too-few-signers",
+        lambda: replace(case(["pin", "second"], [pin("pin", signers=2), pin("second")]), revoked=revoking("pin")),
+    ),
+    "file that is revoked": (
+        "revoked",
+        lambda: replace(case(["pin"], [pin("pin")]), revoked=Revoked(frozenset([version_item(own_tag())]))),
+    ),
+    "file that is revoked, and below a mark": (
+        "revoked",
+        lambda: replace(
+            case(["pin"], [pin("pin")]),
+            revoked=Revoked(frozenset([version_item(own_tag())])),
+            marks=marks(("pin", "pin", GENERATION + 1, OTHER)),
+        ),
+    ),
+    "file, and a revoked version of another hash": (
+        "verified",
+        lambda: replace(case(["pin"], [pin("pin")]), revoked=Revoked(frozenset([Item(VERSION, 10, own_tag().digest)]))),
+    ),
+    "file after a revocation has expired": (
+        "record-expired",
+        lambda: replace(case(["pin"], [pin("pin")]), revoked=before(("pin", []), not_after=NOW - 1)),
+    ),
+    "file while a revocation holds": (
+        "verified",
+        lambda: replace(case(["pin"], [pin("pin")]), revoked=before(("pin", []), not_after=NOW)),
+    ),
+    "file, and the expired revocation of a revoked key": (
+        "verified",
+        lambda: replace(
+            case(["pin"], [pin("pin")]), revoked=before(("second", []), not_after=0).joined(revoking("second").items)
+        ),
+    ),
+    "file, and an expired revocation before one that holds": (
+        "verified",
+        lambda: replace(
+            case(["pin"], [pin("pin")]),
+            revoked=Revoked(
+                frozenset(),
+                {spki("second"): Accepted(1, 0, frozenset()), spki("pin"): Accepted(2, NOW, frozenset())},
+            ),
+        ),
+    ),
+}
+
+
+@pytest.mark.spec("fim-kind-3", "fim-rev-3", "fim-rev-4", "fim-rev-7", "fim-rev-8", "fim-rev-12")
+@pytest.mark.parametrize("name", REVOCATIONS)
+def test_the_pseudocode_and_proto_agree_on_what_is_revoked(name: str) -> None:
+    verdict, make_case = REVOCATIONS[name]
+    assert both(make_case()) == verdict

@@ -38,7 +38,7 @@ def _marks() -> Iterator[Vector]:
     case = example_case()
     plain = {"without_marks": "verified"}
     tag = {"hash": 1, "digest": merkle.SHA256(case.statement)}
-    rule = ("fim-mark-1", "fim-ver-4")
+    rule = ("fim-mark-7", "fim-ver-4")
 
     def mark(generation: int, changed_tag: dict[str, Any] | None = None, of: int = 0) -> dict[str, Any]:
         return {

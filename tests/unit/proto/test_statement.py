@@ -17,7 +17,9 @@ from nfsverity_proto.statement import (
     Content,
     Extension,
     File,
+    Item,
     Kind,
+    Revocation,
     Statement,
     Tag,
     Time,
@@ -38,13 +40,25 @@ lengths = {number: len(digest(b"")) for number, (_, digest) in merkle.HASHES.ite
 
 
 @st.composite
+def items(draw: st.DrawFn) -> tuple[int, int, bytes]:
+    """Of a revocation, whether or not what it names is known."""
+    number = draw(st.sampled_from(list(lengths)) | st.integers(0, 2**32 - 1).filter(lambda n: n not in lengths))
+    length = lengths.get(number) or draw(st.integers(0, 64))
+    return (
+        draw(st.integers(0, 3) | st.integers(0, 2**32 - 1)),
+        number,
+        draw(st.binary(min_size=length, max_size=length)),
+    )
+
+
+@st.composite
 def statements(draw: st.DrawFn) -> records.Statement:
-    """Any that may be signed, of kind file or content."""
+    """Any that may be signed, of kind file or content, or a revocation."""
     number = draw(st.sampled_from(list(lengths)) | st.integers(0, 2**32 - 1).filter(lambda n: n not in lengths))
     length = lengths.get(number) or draw(st.integers(0, 64))
     return records.Statement(
         hash=number,
-        kind=draw(st.sampled_from([records.CONTENT, records.FILE])),
+        kind=draw(st.sampled_from([records.CONTENT, records.FILE, records.REVOCATION])),
         volume=draw(st.binary(min_size=16, max_size=16)),
         label=draw(names),
         path=b"/".join(draw(st.lists(names, min_size=1, max_size=8))),
@@ -59,6 +73,7 @@ def statements(draw: st.DrawFn) -> records.Statement:
         size=draw(st.integers(0, 2**63 - 1)),
         root=draw(st.binary(min_size=length, max_size=length)),
         extensions=draw(extensions),
+        items=sorted(draw(st.sets(items(), max_size=12))),
     )
 
 
@@ -67,9 +82,11 @@ def value_of(statement: records.Statement) -> Statement:
         Time(statement.seconds, statement.nseconds),
         Tree(statement.tree_type, statement.unit_log2, statement.size, statement.root),
     )
-    claim: Content | File = content
+    claim: Content | File | Revocation = content
+    when = When(statement.generation, statement.issued, statement.not_after)
+    if statement.kind == records.REVOCATION:
+        claim = Revocation(statement.volume, statement.label, when, tuple(Item(*item) for item in statement.items))
     if statement.kind == records.FILE:
-        when = When(statement.generation, statement.issued, statement.not_after)
         claim = File(statement.volume, statement.label, statement.path, when, statement.executable == 1, content)
     return Statement(statement.hash, claim, tuple(Extension(n, bool(c), v) for n, c, v in statement.extensions))
 
@@ -255,10 +272,56 @@ def test_the_kind_is_judged_before_anything_behind_it(kind: int) -> None:
 
 
 @pytest.mark.spec("fim-kind-1")
-@pytest.mark.parametrize("kind", [records.VOLUME, records.REVOCATION])
-def test_kinds_that_are_places_are_never_decoded(kind: int) -> None:
+def test_a_kind_that_is_a_place_is_never_decoded() -> None:
     with pytest.raises(WrongKind):
-        decode_statement(records.Statement(kind=kind).encode())
+        decode_statement(records.Statement(kind=records.VOLUME).encode())
+
+
+KEY, OTHER_KEY = (records.PUBLIC_KEY, 1, bytes(32)), (records.PUBLIC_KEY, 1, bytes(31) + b"\1")
+VERSION = (records.VERSION, 1, bytes(32))
+
+
+@pytest.mark.spec("fim-dec-1", "fim-rev-2")
+@pytest.mark.parametrize(
+    "items",
+    [
+        [KEY, KEY],
+        [OTHER_KEY, KEY],
+        [VERSION, KEY],
+        [(records.PUBLIC_KEY, 8, bytes(64)), KEY],
+        [(3, 99, b"ab"), (3, 99, b"a")],
+        [(records.PUBLIC_KEY, 1, bytes(31))],
+        [(records.VERSION, 8, bytes(32))],
+        [(7, 1, bytes(64))],
+        [(records.VERSION, 99, bytes(65))],
+        [(records.VERSION, 99, i.to_bytes(4)) for i in range(129)],
+    ],
+)
+def test_items_that_are_out_of_order_or_too_long_or_too_many_are_malformed(
+    items: list[tuple[int, int, bytes]],
+) -> None:
+    statement = records.Statement(kind=records.REVOCATION, items=items)
+    with pytest.raises(Malformed):
+        decode_statement(statement.encode())
+    with pytest.raises(ValueError):
+        encode_statement(value_of(statement))
+
+
+@pytest.mark.spec("fim-dec-1", "fim-rev-2", "fim-rev-4")
+@pytest.mark.parametrize(
+    "items",
+    [
+        [],
+        [KEY, OTHER_KEY, VERSION],
+        [(0, 0, b""), (2**32 - 1, 2**32 - 1, bytes(64))],
+        [(3, 99, b"a"), (3, 99, b"ab")],
+        [(records.VERSION, 1, i.to_bytes(32)) for i in range(128)],
+    ],
+)
+def test_items_at_their_bounds_are_decoded(items: list[tuple[int, int, bytes]]) -> None:
+    """Whether what they name is known is judged later: only the form is looked at here."""
+    statement = records.Statement(kind=records.REVOCATION, items=items)
+    assert decode_statement(statement.encode(), Kind.REVOCATION) == value_of(statement)
 
 
 @pytest.mark.parametrize("extra", [0, 4])

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import hashlib
 import io
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -57,7 +57,7 @@ _GONE = frozenset((m.Status.NOT_FOUND, m.Status.NOT_DIRECTORY, m.Status.IS_DIREC
 Trouble = UnitsFailed | TreeFailed | StatusError
 
 
-class _Replaced(Exception):
+class Replaced(Exception):
     """A following reader has gone over to a newer version; what was under way is begun again."""
 
 
@@ -146,14 +146,14 @@ class Reader:
                 async with contextlib.aclosing(self._spans(version, offset, stop)) as found:
                     async for span in found:
                         if self.version is not version:
-                            raise _Replaced
+                            raise Replaced
                         self._pinned = True
                         for part in span.cut(offset, stop):
                             yield part
                         if span is not self._first:
                             span.release()
                 return
-            except _Replaced:
+            except Replaced:
                 continue
             except VerificationError as error:
                 raise self._named(error) from error.__cause__
@@ -166,12 +166,30 @@ class Reader:
             yield held
             first = held.end
         if first < end:
-            await self._attempt(version, lambda: self._prepare(version))
+            await self.attempt(version, lambda: self._prepare(version))
             most = await self._span_size(stop - offset)
             jobs = (self._span(version, *units) for units in spans(version.shape, first, end, most))
             async with contextlib.aclosing(in_order(jobs, window(version.shape))) as found:
                 async for span in found:
                     yield span
+
+    async def read_spans(self, version: Version, ranges: Iterable[tuple[int, int]]) -> AsyncGenerator[Span, None]:
+        """Ranges of units [first, end) of `version`, verified, in order; several under way at once.
+
+        Each span is valid until the next one is asked for. Raises `Replaced` where the reader has gone over to
+        a newer version, which it does only while nothing was delivered.
+        """
+        jobs = (self._span(version, *units) for part in ranges for units in spans(version.shape, *part))
+        try:
+            async with contextlib.aclosing(in_order(jobs, window(version.shape))) as found:
+                async for span in found:
+                    if self.version is not version:
+                        raise Replaced
+                    self._pinned = True
+                    yield span
+                    span.release()
+        except VerificationError as error:
+            raise self._named(error) from error.__cause__
 
     async def _span_size(self, length: int) -> int:
         if length < 2 * WINDOW * SPAN:
@@ -181,14 +199,14 @@ class Reader:
 
     async def _span(self, version: Version, first: int, end: int) -> Span:
         read = partial(read_verified, self.session, version, first, end, self.presentation)
-        span = await self._attempt(version, read)
+        span = await self.attempt(version, read)
         self._resolves = 0
         return span
 
-    async def _attempt(self, version: Version, work: Callable[[], Awaitable[T]]) -> T:
+    async def attempt(self, version: Version, work: Callable[[], Awaitable[T]]) -> T:
         """The result of `work`, done again as often as trouble can be settled.
 
-        Raises `_Replaced` where there is another version by then.
+        Raises `Replaced` where there is another version by then.
         """
         while self.version is version:
             turn = self._turns
@@ -198,7 +216,7 @@ class Reader:
                 if not _is_trouble(trouble):
                     raise
                 await self._settle(version, trouble, turn)
-        raise _Replaced
+        raise Replaced
 
     async def _prepare(self, version: Version) -> None:
         """What the presentation does first, once for all who read."""
@@ -220,7 +238,7 @@ class Reader:
         first = 0 if self._first is None else self._first.end
         if units and first == units:
             return
-        whole = await self._faults_of(self._attempt(version, lambda: self._prepare(version)))
+        whole = await self._faults_of(self.attempt(version, lambda: self._prepare(version)))
         for fault in whole:
             yield fault
         if whole:

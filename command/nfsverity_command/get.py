@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,16 +16,19 @@ from . import ending
 from .checked import FILE_FIELDS, Checked, Checks
 from .failure import Exit, about
 from .frame import Command, presentation_option, timeout_option, trust_options, wait_option
-from .output import name_fields, write_json
+from .output import count_text, name_fields, write_json
 from .parameters import URL
 from .progress import Meter, meter
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nfsverity_client.reader import Reader
     from nfsverity_client.session import Session
     from nfsverity_proto.url import Url
 
     from .belief import Belief
+    from .reuse import Transfer
     from .staging import NewFile, NewTree
 
 
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
     examples=[
         ("One file", "nfsverity get nfsv://host:12049/bin/tool ./tool"),
         ("A whole tree, to the new directory mirror", "nfsverity get nfsv://host:12049/ mirror"),
+        ("The same again a week later: only what differs is fetched", "nfsverity get nfsv://host:12049/ mirror"),
         ("Fail at once while a file is being updated", "nfsverity get --wait 0 nfsv://host:12049/db ./db"),
     ],
     statuses={
@@ -45,12 +50,16 @@ if TYPE_CHECKING:
         "destination_base64": "only where that is not UTF-8",
         "files": "one object for each file, with:",
         **{", ".join(f"files.{name}" for name in names.split(", ")): text for names, text in FILE_FIELDS.items()},
+        "files.fetched, reused": "bytes that were asked for, and that were here already (decimal strings)",
+        "files.unchanged": "whether the file was here, whole, and stayed",
         "verified, failed": "numbers of files",
-        "bytes": "of the files that were written, a decimal string",
+        "bytes": "of the files that verified, a decimal string",
+        "fetched, reused": "of all files (decimal strings)",
     },
 )
 @click.argument("url", type=URL)
 @click.argument("destination", type=click.Path(), metavar="DEST")
+@click.option("--whole", is_flag=True, help="Fetch all of each file, whatever is at its destination.")
 @presentation_option
 @wait_option
 @timeout_option
@@ -58,6 +67,7 @@ if TYPE_CHECKING:
 def command(
     url: Url,
     destination: str,
+    whole: bool,
     presentation: str,
     wait: float,
     timeout: float,
@@ -67,31 +77,77 @@ def command(
 ) -> Exit:
     """Copy a served file, or all files below a served directory, to DEST on this machine.
 
-    A file is at its destination only when it is whole, verified and synced; a file that was there is replaced
-    at once. If DEST is a directory, a file goes into it, and a tree's files take their places in it (nothing
-    else there is touched). Of a tree, what does not verify is reported and left out. Mode and time are as
-    signed.
+    A file is at its destination only when it is whole, verified and synced; until then, what was there stays,
+    and then it is replaced at once. If DEST is a directory, a file goes into it, and a tree's files take their
+    places in it (nothing else there is touched). Of a tree, what does not verify is reported and left out. Mode
+    and time are as signed.
+
+    Where there is a file already, only what differs from it is fetched, whatever it is: an older version, a
+    damaged copy, the rest of something else. It is hashed, and nothing of it is taken over that has not the hash
+    that was signed. A file that is already what was signed, in mode and time too, stays. --whole does without.
     """
     from . import belief
 
     believed = belief.load(trust_files, volume)
-    run = _run(url, Path(destination), believed, presentation, wait, timeout)
+    run = _run(url, Path(destination), believed, presentation, wait, timeout, whole)
     with about(str(url)):
-        target, checks = ending.run(run)
+        target, got = ending.run(run)
+    checks = got.checks
     if as_json:
         fields = {
             "command": "get",
             "status": int(checks.status),
             **name_fields("destination", os.fsencode(target)),
-            **checks.fields(),
+            **got.fields(),
         }
         write_json(fields)
+    elif got.reused:
+        click.echo(got.summary())
     return checks.status
 
 
+@dataclass(slots=True)
+class Got:
+    """What became of each file, and where its bytes came from."""
+
+    checks: Checks
+    transfers: list[Transfer | None] = field(default_factory=list)
+
+    def add(self, checked: Checked, transfer: Transfer | None) -> None:
+        self.checks.add(checked)
+        self.transfers.append(transfer)
+
+    @property
+    def _done(self) -> Sequence[Transfer]:
+        return [transfer for transfer in self.transfers if transfer is not None]
+
+    @property
+    def fetched(self) -> int:
+        return sum(transfer.fetched for transfer in self._done)
+
+    @property
+    def reused(self) -> int:
+        return sum(transfer.reused for transfer in self._done)
+
+    def summary(self) -> str:
+        text = f"{count_text(self.fetched, 'byte')} fetched, {count_text(self.reused, 'byte')} reused"
+        unchanged = sum(transfer.unchanged for transfer in self._done)
+        if len(self.transfers) > 1 and unchanged:
+            text += f"; {count_text(unchanged, 'file')} of {len(self.transfers):,} unchanged"
+        return text
+
+    def fields(self) -> dict[str, Any]:
+        fields = self.checks.fields()
+        for file, transfer in zip(fields["files"], self.transfers, strict=True):
+            file["fetched"] = None if transfer is None else str(transfer.fetched)
+            file["reused"] = None if transfer is None else str(transfer.reused)
+            file["unchanged"] = transfer is not None and transfer.unchanged
+        return fields | {"fetched": str(self.fetched), "reused": str(self.reused)}
+
+
 async def _run(
-    url: Url, destination: Path, believed: Belief, presentation: str, wait: float, timeout: float
-) -> tuple[Path, Checks]:
+    url: Url, destination: Path, believed: Belief, presentation: str, wait: float, timeout: float, whole: bool
+) -> tuple[Path, Got]:
     """Where it was written to, and what became of each file."""
     from nfsverity_proto.messages import FileType
 
@@ -100,75 +156,97 @@ async def _run(
     async with session_for(url, believed, timeout, wait, presentation) as session:
         found = await session.resolve(url.path)
         if found.attributes.type is FileType.DIRECTORY:
-            return destination, await _get_tree(session, url.path, destination)
+            return destination, await _get_tree(session, url.path, destination, whole)
         if destination.is_dir():
             destination = destination / os.fsdecode(url.path.rpartition(b"/")[2])
-        checks = Checks()
-        checks.add(await _get_file(session, url.path, destination))
-        return destination, checks
+        got = Got(Checks())
+        got.add(*await _get_file(session, url.path, destination, whole))
+        return destination, got
 
 
-async def _get_file(session: Session, path: bytes, destination: Path) -> Checked:
-    from nfsverity_client.reader import open_file
+async def _get_file(session: Session, path: bytes, destination: Path, whole: bool) -> tuple[Checked, Transfer]:
+    from nfsverity_client.reader import FETCH_DEFAULT, open_file
 
+    from .reuse import Transfer, old_file, stays
     from .staging import new_file
 
-    reader = await open_file(session, path)
-    with meter(session.url_of(path), reader.size) as shows, new_file(destination, False) as file:
-        await _copy(reader, file, shows)
-    return Checked(reader.url, path, reader.verified)
+    with contextlib.nullcontext() if whole else old_file(destination) as old:
+        reader = await open_file(session, path, most=FETCH_DEFAULT if old is None else 0)
+        with meter(session.url_of(path), reader.size) as shows:
+            if old is not None and await stays(reader, old, shows):
+                transfer = Transfer(0, reader.size, unchanged=True)
+            else:
+                with new_file(destination, False) as file:
+                    transfer = await _copy(reader, old, file, shows)
+    return Checked(reader.url, path, reader.verified), transfer
 
 
-async def _copy(reader: Reader, file: NewFile, shows: Meter) -> None:
-    async with contextlib.aclosing(reader.stream()) as parts:
-        async for part in parts:
-            file.write(part)
-            shows.add(len(part))
+async def _copy(reader: Reader, old: int | None, file: NewFile, shows: Meter) -> Transfer:
+    """All of it, whole and verified: what is not to be had from the old file is fetched."""
+    from .reuse import Transfer, update
+
+    if old is not None:
+        transfer = await update(reader, old, file, shows)
+    else:
+        async with contextlib.aclosing(reader.stream()) as parts:
+            async for part in parts:
+                file.write(part)
+                shows.add(len(part))
+        transfer = Transfer(reader.size, 0)
     signed = reader.verified.file  # since its first byte the reader is pinned to this version
     file.executable = signed.executable
     file.finish(signed.content.mtime.to_ns())
+    return transfer
 
 
-async def _get_tree(session: Session, path: bytes, destination: Path) -> Checks:
+async def _get_tree(session: Session, path: bytes, destination: Path, whole: bool) -> Got:
     from nfsverity_client.pipeline import in_order
 
     from .network import FILES_AT_ONCE, files_below
     from .staging import NewTree
 
-    checks = Checks()
+    got = Got(Checks())
     found = await files_below(session, path)
     tree = NewTree(destination)
     with contextlib.closing(tree), meter(session.url_of(path), sum(size for _, size in found)) as shows:
-        jobs = (_get_below(session, below, below[len(path) :].lstrip(b"/"), tree, shows) for below, _ in found)
+        jobs = (_get_below(session, below, below[len(path) :].lstrip(b"/"), tree, whole, shows) for below, _ in found)
         async with contextlib.aclosing(in_order(jobs, FILES_AT_ONCE)) as results:
-            async for checked in results:
-                checks.add(checked)
-        if checks.status is Exit.OK or any(checked.error is None for checked in checks.files):
+            async for checked, transfer in results:
+                got.add(checked, transfer)
+        if got.checks.status is Exit.OK or any(checked.error is None for checked in got.checks.files):
             tree.commit()
-    return checks
+    return got
 
 
-async def _get_below(session: Session, path: bytes, below: bytes, tree: NewTree, shows: Meter) -> Checked:
+async def _get_below(
+    session: Session, path: bytes, below: bytes, tree: NewTree, whole: bool, shows: Meter
+) -> tuple[Checked, Transfer | None]:
     """One file of a tree, to where it is kept until all are there."""
-    from nfsverity_client.reader import open_file
+    from nfsverity_client.reader import FETCH_DEFAULT, open_file
     from nfsverity_proto.errors import NfsVerityError
 
     from .failure import LocalProblem
+    from .reuse import Transfer, old_file_below, stays
 
     url = session.url_of(path)
     created = False
+    reuses = tree.existing and not whole
     try:
         with about(url):
-            reader = await open_file(session, path)
-            file = tree.create(below, False)
-            created = True
-            try:
-                await _copy(reader, file, shows)
-            finally:
-                os.close(file.fd)
+            tree.check(below)
+            with old_file_below(tree.destination, below) if reuses else contextlib.nullcontext() as old:
+                reader = await open_file(session, path, most=FETCH_DEFAULT if old is None else 0)
+                if old is not None and await stays(reader, old, shows):
+                    return Checked(url, path, reader.verified), Transfer(0, reader.size, unchanged=True)
+                file = tree.create(below, False)
+                created = True
+                try:
+                    transfer = await _copy(reader, old, file, shows)
+                finally:
+                    os.close(file.fd)
     except (NfsVerityError, LocalProblem) as error:
         if created:
             tree.discard(below)
-        return Checked(url, path, None, error)
+        return Checked(url, path, None, error), None
     tree.keep(below)
-    return Checked(url, path, reader.verified)
+    return Checked(url, path, reader.verified), transfer

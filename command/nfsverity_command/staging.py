@@ -14,11 +14,12 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
 from nfsverity_proto.path import split_path
+from nfsverity_store.hashing import next_data, next_hole
 from nfsverity_store.layout import DIRECTORY, DIRECTORY_BYTES
 
 from .failure import LocalProblem
@@ -27,7 +28,11 @@ PREFIX = ".nfsverity-get-"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _UNFIT = frozenset((errno.EILSEQ, errno.EINVAL, errno.ENAMETOOLONG))
 """How a file system says that it cannot have a name."""
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_SHARING = frozenset((errno.ENOSYS, errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.EBADF))
+"""How a system says that it cannot copy from one file to another by itself."""
+COPY = 2**24
+"""Bytes that are copied at once: a clone of that length costs nothing, a copy ends soon."""
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @cache
@@ -51,6 +56,32 @@ def _naming(destination: Path) -> Iterator[None]:
         raise
 
 
+def mode_of(executable: bool) -> int:
+    """The permissions of a file that is new."""
+    return (0o777 if executable else 0o666) & ~_umask()
+
+
+def _copy_range(source: int, target: int, at: int, stop: int, progress: Callable[[int], None]) -> None:
+    """Bytes [at, stop) of one file, as many as there are, to the same place of another; shared where that can be."""
+    while at < stop:
+        count = _copy_some(source, target, at, min(stop - at, COPY))
+        if not count:
+            return
+        at += count
+        progress(count)
+
+
+def _copy_some(source: int, target: int, at: int, count: int) -> int:
+    if hasattr(os, "copy_file_range"):
+        try:
+            return os.copy_file_range(source, target, count, at, at)
+        except OSError as error:
+            if error.errno not in _NO_SHARING:
+                raise
+    data = os.pread(source, count, at)
+    return os.pwrite(target, data, at) if data else 0
+
+
 class NewFile:
     """A file that is being written. Long runs of zeros become holes."""
 
@@ -69,11 +100,32 @@ class NewFile:
             at += os.pwrite(self.fd, data[at - self._at :], at)
         self._at = self._stored = stop
 
+    def begin_as(self, old: int, size: int, progress: Callable[[int], None]) -> None:
+        """Be what an open file has, cut off or continued with zeros to `size` bytes. Holes stay holes.
+
+        The old file is only read, and may change meanwhile: what counts is what is in here then.
+        """
+        os.ftruncate(self.fd, 0)
+        os.ftruncate(self.fd, size)
+        end = min(os.fstat(old).st_size, size)
+        at = next_data(old, 0, end)
+        while at < end:
+            stop = next_hole(old, at, end)
+            _copy_range(old, self.fd, at, stop, progress)
+            at = next_data(old, stop, end)
+        self._at = self._stored = size
+
+    def put(self, offset: int, data: memoryview) -> None:
+        """Write in the middle of what is there."""
+        while data:
+            count = os.pwrite(self.fd, data, offset)
+            data, offset = data[count:], offset + count
+
     def finish(self, mtime: int) -> None:
         """Size, mode and time (nanoseconds) as they were signed."""
         if self._stored < self._at:
             os.ftruncate(self.fd, self._at)
-        os.fchmod(self.fd, (0o777 if self.executable else 0o666) & ~_umask())
+        os.fchmod(self.fd, mode_of(self.executable))
         with contextlib.suppress(OverflowError, OSError):  # a time that this system cannot have
             os.utime(self.fd, ns=(mtime, mtime))
 
@@ -114,13 +166,18 @@ class NewTree:
         self._directories: set[bytes] = {b""}
         self._files: list[bytes] = []
 
-    def create(self, path: bytes, executable: bool) -> NewFile:
-        """A new file; `path` is below the destination. Raises `LocalProblem`, `OSError`."""
-        names = split_path(path)
+    def check(self, path: bytes) -> list[bytes]:
+        """The names of a path that may be below the destination. Raises `LocalProblem`."""
+        names = list(split_path(path))
         if not names:
             raise LocalProblem("a file without a name")
         if any(name.lower() == DIRECTORY_BYTES for name in names):
             raise LocalProblem(f"{DIRECTORY} is the name of metadata here, and not taken from a server")
+        return names
+
+    def create(self, path: bytes, executable: bool) -> NewFile:
+        """A new file; `path` is below the destination. Raises `LocalProblem`, `OSError`."""
+        names = self.check(path)
         try:
             self._make_directory(b"/".join(names[:-1]))
             return NewFile(os.open(path, _CREATE, 0o600, dir_fd=self._fd), executable)

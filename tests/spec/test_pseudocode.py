@@ -92,11 +92,11 @@ class Refused(Exception):
     pass
 
 
-DRAFT = run("tree", "canonical", "zeros", "proof", "tree2", Refused=Refused)
+DRAFT = run("tree", "canonical", "zeros", "proof", "tree2", "compare", Refused=Refused)
 
 
 def test_all_blocks_are_run_here() -> None:
-    assert set(BLOCKS) == {"tree", "canonical", "zeros", "proof", "tree2", "verification"}
+    assert set(BLOCKS) == {"tree", "canonical", "zeros", "proof", "tree2", "verification", "compare"}
 
 
 @pytest.mark.parametrize("name", BLOCKS)
@@ -234,6 +234,25 @@ def test_tree_type_2(units: int, number: int) -> None:
         assert DRAFT["proof_length2"](units, k, first, end, height) == len(found) <= 2 * (k - 1) * height
         value, rest = DRAFT["fold2"](hash.digest, 12, units, k, first, end, height, 0, leaves[first:end], found)
         assert (value, rest) == (blocks.root(leaves), [])
+
+
+# Comparing two versions
+
+
+@pytest.mark.spec("fim-diff-2")
+@given(
+    one=st.lists(st.sampled_from("xy"), min_size=1, max_size=40),
+    other=st.lists(st.sampled_from("xy"), min_size=1, max_size=40),
+)
+def test_comparing_finds_the_units_that_differ(one: list[str], other: list[str]) -> None:
+    def at(units: list[str]) -> Callable[[int, int], bytes]:
+        leaves = [H(b"\0" + unit.encode()) for unit in units]
+        rows = list(tree.levels(HASH, leaves))
+        return lambda level, index: rows[level][index] if level < len(rows) else rows[-1][0]
+
+    height = max(tree.height(len(one)), tree.height(len(other)))
+    found = DRAFT["compare"](at(one), len(one), at(other), len(other), height, 0)
+    assert found == [index for index, (a, b) in enumerate(zip(one, other, strict=False)) if a != b]
 
 
 # Verification. The pseudocode sees certificates and trust entries as the text describes them; `proto`'s codec,

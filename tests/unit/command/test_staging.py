@@ -199,3 +199,33 @@ def test_a_time_that_cannot_be_had_is_left_out(tmp_path: Path) -> None:
     with new_file(tmp_path / "file", False) as file:
         file.finish(2**200)
     assert (tmp_path / "file").read_bytes() == b""
+
+
+@pytest.mark.parametrize("by_system", [True, False])
+@pytest.mark.parametrize("size", [0, 5, 2**20, 2**20 + 7, 3 * 2**20])
+def test_a_file_that_begins_as_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, by_system: bool
+) -> None:
+    def refused(*_: object) -> int:
+        raise OSError(errno.EXDEV, "not here")
+
+    if not by_system:
+        monkeypatch.setattr(os, "copy_file_range", refused, raising=False)
+    old = tmp_path / "old"
+    with old.open("wb") as file:
+        file.write(b"begin")
+        file.seek(2**20)
+        file.write(b"end")
+        file.truncate(2 * 2**20)
+    content = old.read_bytes()
+    done: list[int] = []
+    with old.open("rb") as file, new_file(tmp_path / "new", False) as new:
+        new.begin_as(file.fileno(), size, done.append)
+        new.put(1, memoryview(b"EGI"[:size]))
+        new.finish(10**18)
+    expected = content[:size] + bytes(max(0, size - len(content)))
+    assert (tmp_path / "new").read_bytes() == (expected[:1] + b"EGI" + expected[4:] if size else b"")
+    assert old.read_bytes() == content
+    assert sum(done) <= len(content)
+    if size > 2**20 + 7:
+        assert (tmp_path / "new").stat().st_blocks * 512 < 2**20, "holes stay holes"

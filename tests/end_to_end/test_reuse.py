@@ -1,0 +1,193 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""`nfsverity get` to where there is something already: only what differs is fetched."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BIG = bytes(range(256)) * 2048
+UNIT = 65536
+
+
+def changed(*offsets: int) -> bytes:
+    data = bytearray(BIG)
+    for offset in offsets:
+        data[offset] ^= 0xFF
+    return bytes(data)
+
+
+def left_over(directory: Path) -> list[str]:
+    return [name for name in os.listdir(directory) if name.startswith(".nfsverity-get")]
+
+
+@pytest.mark.spec("fim-diff-3")
+@pytest.mark.parametrize(
+    ("old", "fetched"),
+    [
+        (changed(5), UNIT),
+        (changed(0, UNIT - 1, 5 * UNIT, len(BIG) - 1), 3 * UNIT),
+        (BIG[: 3 * UNIT + 1], 5 * UNIT),
+        (BIG + b"more", 0),
+        (b"something else", len(BIG)),
+        (b"", len(BIG)),
+        (os.urandom(len(BIG)), len(BIG)),
+    ],
+    ids=["one", "several", "shorter", "longer", "unrelated", "empty", "noise"],
+)
+def test_only_what_differs_is_fetched(nfsverity: Any, url: str, tmp_path: Path, old: bytes, fetched: int) -> None:
+    copy = tmp_path / "copy"
+    copy.write_bytes(old)
+    report = nfsverity.json("get", url + "/big.bin", str(copy))
+    assert copy.read_bytes() == BIG
+    assert (report["fetched"], report["reused"]) == (str(fetched), str(len(BIG) - fetched))
+    assert (report["files"][0]["fetched"], report["files"][0]["unchanged"]) == (str(fetched), False)
+    assert left_over(tmp_path) == []
+
+
+def test_it_says_what_was_reused(nfsverity: Any, url: str, tmp_path: Path) -> None:
+    (tmp_path / "copy").write_bytes(changed(5))
+    assert nfsverity("get", url + "/big.bin", tmp_path / "copy").text == "65,536 bytes fetched, 458,752 bytes reused\n"
+    assert nfsverity("get", url + "/big.bin", tmp_path / "copy").text == "0 bytes fetched, 524,288 bytes reused\n"
+    report = nfsverity.json("get", "--whole", url + "/big.bin", str(tmp_path / "copy"))
+    assert (report["fetched"], report["reused"], report["files"][0]["unchanged"]) == (str(len(BIG)), "0", False)
+
+
+def test_little_crosses_the_wire(nfsverity: Any, url: str, shared_server: Any, slow: Any, tmp_path: Path) -> None:
+    """A proxy that passes on less than the file, and not much more than what differs."""
+    proxy = slow(shared_server.port, UNIT + 4096)
+    (tmp_path / "copy").write_bytes(changed(5))
+    nfsverity("get", "--timeout", "20", proxy.url + "/big.bin", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == BIG
+    assert not proxy.stalled.is_set()
+
+
+@pytest.mark.spec("fim-diff-3")
+def test_what_is_already_there_stays(nfsverity: Any, url: str, tmp_path: Path) -> None:
+    copy = tmp_path / "tool"
+    nfsverity("get", url + "/sub/tool", copy)
+    before = copy.stat()
+    report = nfsverity.json("get", url + "/sub/tool", str(copy))
+    assert (report["fetched"], report["reused"], report["files"][0]["unchanged"]) == ("0", "10", True)
+    assert copy.stat().st_ino == before.st_ino
+    os.utime(copy, ns=(0, 0))
+    nfsverity("get", url + "/sub/tool", copy)
+    assert (copy.stat().st_ino, copy.stat().st_mtime_ns) != (before.st_ino, 0)
+    copy.chmod(0o700)
+    nfsverity("get", url + "/sub/tool", copy)
+    assert copy.stat().st_mode == before.st_mode
+
+
+@pytest.mark.spec("fim-diff-3")
+def test_a_file_that_only_looks_as_if_it_were_there(nfsverity: Any, url: str, tmp_path: Path) -> None:
+    copy = tmp_path / "big.bin"
+    nfsverity("get", url + "/big.bin", copy)
+    before = copy.stat()
+    with copy.open("r+b") as file:
+        file.seek(UNIT)
+        file.write(b"!")
+    os.utime(copy, ns=(before.st_atime_ns, before.st_mtime_ns))
+    report = nfsverity.json("get", url + "/big.bin", str(copy))
+    assert report["fetched"] == str(UNIT)
+    assert copy.read_bytes() == BIG
+
+
+def test_links_are_replaced_and_not_followed(nfsverity: Any, url: str, tmp_path: Path) -> None:
+    (tmp_path / "target").write_bytes(changed(5))
+    (tmp_path / "link").symlink_to("target")
+    assert nfsverity.json("get", url + "/big.bin", str(tmp_path / "link"))["reused"] == "0"
+    assert not (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_bytes() == changed(5)
+    nfsverity("get", url + "/a.txt", tmp_path / "one")
+    os.link(tmp_path / "one", tmp_path / "other")
+    nfsverity("get", url + "/a.txt", tmp_path / "one")
+    assert (tmp_path / "one").stat().st_nlink == 1, "whoever writes to the other name would change this one"
+    os.mkfifo(tmp_path / "pipe")
+    nfsverity("get", url + "/a.txt", tmp_path / "pipe")
+    assert (tmp_path / "pipe").read_bytes() == b"hello\n"
+
+
+def test_a_tree(nfsverity: Any, url: str, tmp_path: Path) -> None:
+    mirror = tmp_path / "mirror"
+    nfsverity("get", url + "/", mirror)
+    inodes = {path: path.stat().st_ino for path in mirror.rglob("*") if path.is_file()}
+    (mirror / "big.bin").write_bytes(changed(7 * UNIT))
+    (mirror / "a.txt").unlink()
+    (mirror / "mine").write_bytes(b"mine")
+    report = nfsverity.json("get", url + "/", str(mirror))
+    files = {file["path"]: file for file in report["files"]}
+    assert (files["big.bin"]["fetched"], files["big.bin"]["unchanged"]) == (str(UNIT), False)
+    assert (files["a.txt"]["fetched"], files["a.txt"]["unchanged"]) == ("6", False)
+    assert sum(file["unchanged"] for file in report["files"]) == 4
+    assert report["fetched"] == str(UNIT + 6)
+    assert (mirror / "big.bin").read_bytes() == BIG
+    assert (mirror / "sub" / "tool").stat().st_ino == inodes[mirror / "sub" / "tool"]
+    assert nfsverity("get", url + "/", mirror).text.endswith("reused; 6 files of 6 unchanged\n")
+    assert (mirror / "mine").read_bytes() == b"mine"
+    assert nfsverity.json("get", "--whole", url + "/", str(mirror))["reused"] == "0"
+    assert left_over(mirror) == []
+
+
+def test_interrupted_it_leaves_what_was_there(
+    nfsverity: Any, url: str, shared_server: Any, slow: Any, tmp_path: Path
+) -> None:
+    old = b"old" * 100_000
+    (tmp_path / "copy").write_bytes(old)
+    proxy = slow(shared_server.port, 3 * UNIT)
+    process = nfsverity.start("get", proxy.url + "/big.bin", tmp_path / "copy")
+    assert proxy.stalled.wait(30)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 128 + signal.SIGTERM
+    assert (tmp_path / "copy").read_bytes() == old
+    assert left_over(tmp_path) == []
+
+
+def test_what_does_not_verify_leaves_what_was_there(nfsverity: Any, serve: Any, signed: Path, tmp_path: Path) -> None:
+    before = (signed / "big.bin").stat()
+    (signed / "big.bin").write_bytes(changed(3 * UNIT))
+    os.utime(signed / "big.bin", ns=(before.st_atime_ns, before.st_mtime_ns))
+    server = serve(signed)
+    old = changed(3 * UNIT, 4 * UNIT)
+    (tmp_path / "copy").write_bytes(old)
+    nfsverity("get", "--wait", "0", server.url + "/big.bin", tmp_path / "copy", status=1)
+    assert (tmp_path / "copy").read_bytes() == old
+    (tmp_path / "copy").write_bytes(changed(4 * UNIT))
+    report = nfsverity.json("get", "--wait", "0", server.url + "/big.bin", str(tmp_path / "copy"), status=0)
+    assert report["fetched"] == str(UNIT), "the bad unit of the server is not needed: the copy has the good one"
+    assert (tmp_path / "copy").read_bytes() == BIG
+
+
+@pytest.mark.spec("fim-diff-3")
+def test_a_copy_that_changes_while_it_is_read(nfsverity: Any, url: str, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    stop = threading.Event()
+    copy.touch()
+
+    def scribble() -> None:
+        at = 0
+        with open(old, "r+b", buffering=0) as file:
+            while not stop.is_set():
+                at = (at + 12_345) % len(BIG)
+                os.pwrite(file.fileno(), os.urandom(3), at)
+
+    for _ in range(3):
+        old = tmp_path / "old"
+        old.write_bytes(BIG)
+        copy.unlink()
+        os.link(old, copy)  # what is written to one is in the other
+        stop.clear()
+        thread = threading.Thread(target=scribble)
+        thread.start()
+        try:
+            nfsverity("get", url + "/big.bin", copy)
+        finally:
+            stop.set()
+            thread.join()
+        assert copy.read_bytes() == BIG
+        assert not copy.samefile(old)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,11 +27,19 @@ def sign(
     certificate: str | os.PathLike[str],
     unit_size: int | None = None,
     hash: str | None = None,
+    changed: Sequence[tuple[int, int | None]] = (),
+    appended: bool = False,
+    wait: float = 30.0,
 ) -> Report:
     """Sign a file or a tree of files, and publish the records in `.nfsverity` at the root of the tree.
 
     `unit_size`: bytes, a power of two from 4,096 to 16,777,216; `hash`: sha256, sha384, sha512, sha3-256 or blake3.
     By default they are what a file has already, or else 65,536 and sha256. What could not be signed is in the report.
+
+    For one file that was signed before: `changed` are the bytes, (offset, length), of it that are other ones (length
+    None: all that follow), and `appended` says that it only grew. Then only this is hashed, and the rest is taken
+    over from the kept tree, as your word: where it is wrong, reading what was not named ends in `Mismatch`. What the
+    report has under `whole` was hashed all the same, and why. `wait`: seconds, for another process that signs the tree.
     Raises `PublicationError`, `StoreError`, `OSError`, `ValueError`.
     """
     from nfsverity_publisher.keys import load_signing_key
@@ -38,10 +47,15 @@ def sign(
 
     if unit_size is not None and (unit_size & (unit_size - 1) or not 2**12 <= unit_size <= 2**24):
         raise ValueError(f"a unit of {unit_size} bytes")
+    if any(offset < 0 or (length is not None and length < 0) for offset, length in changed):
+        raise ValueError("a range that begins or ends before the file")
     signing = load_signing_key(Path(key), Path(certificate))
     options = Options(
         unit_log2=None if unit_size is None else unit_size.bit_length() - 1,
         hash=None if hash is None else hash_by_name(hash).number,
+        changed=tuple(changed),
+        appended=appended,
+        wait=wait,
     )
     ((root, below),) = plan([Path(path)]).items()
     return publish(root, below, [signing], options, private=[Path(key)])

@@ -83,6 +83,18 @@ class UnitSize(Bytes):
         return log2
 
 
+class ByteRange(Parameter):
+    """OFFSET:LENGTH, or OFFSET: for all that follows (length None)."""
+
+    name = "range"
+
+    def parse(self, text: str) -> tuple[int, int | None]:
+        offset, colon, length = text.partition(":")
+        if not colon:
+            raise ValueError(f"{text!r} is not OFFSET:LENGTH in bytes, as 1M:64K, nor OFFSET:")
+        return BYTES.parse(offset), BYTES.parse(length) if length else None
+
+
 class VolumeId(Parameter):
     name = "volume ID"
 
@@ -151,6 +163,7 @@ class Day(Parameter):
 
 BYTES = Bytes()
 UNIT_SIZE = UnitSize()
+RANGE = ByteRange()
 VOLUME = VolumeId()
 ADDRESS = Address()
 URL = NfsvUrl()

@@ -13,7 +13,7 @@ import click
 from .failure import Exit, LocalProblem, error_fields, say, status_of, tell
 from .frame import Command
 from .output import count_text, name_fields, shown, write_json
-from .parameters import DAY, HASHES, UNIT_SIZE, VOLUME
+from .parameters import DAY, HASHES, RANGE, UNIT_SIZE, VOLUME
 
 if TYPE_CHECKING:
     from nfsverity_publisher.keys import SigningKey
@@ -32,6 +32,14 @@ if TYPE_CHECKING:
             "A file that is read in small pieces, for 90 days",
             "nfsverity sign --key me.key --cert me.crt --unit-size 4K --days 90 table.db",
         ),
+        (
+            "A large file that grew, without reading again what it held before",
+            "nfsverity sign --key me.key --cert me.crt --appended events.log",
+        ),
+        (
+            "The same after two of its parts were written anew",
+            "nfsverity sign --key me.key --cert me.crt --changed 1G:64K --changed 5G:4K disk.img",
+        ),
     ],
     statuses={4: "a tree cannot be published, or a file in it cannot be signed (the others are)"},
     fields={
@@ -45,6 +53,13 @@ if TYPE_CHECKING:
         "trees.bytes_hashed": "decimal string",
         "trees.skipped": "links and special files: path (or path_base64) and reason",
         "trees.failed": "files without a new record: path (or path_base64) and reason",
+        "trees.changed": "files whose content is another than the last time, with:",
+        "trees.changed.path": "or path null and path_base64",
+        "trees.changed.path_base64": "only where that is not UTF-8",
+        "trees.changed.size_before, size": "decimal strings",
+        "trees.changed.ranges": "the whole units that differ, by the kept trees; null where there is none before",
+        "trees.changed.ranges.offset, length": "decimal strings",
+        "trees.whole": "files hashed in whole despite --changed or --appended: path (or path_base64) and reason",
         "trees.error": "why the tree was not published, else null",
     },
 )
@@ -64,6 +79,23 @@ if TYPE_CHECKING:
 )
 @click.option("--volume-id", type=VOLUME, metavar="ID", help="Of the tree.  [default: random, then as it was]")
 @click.option("--rehash", is_flag=True, help="Read also what seems unchanged by size, times and inode.")
+@click.option(
+    "--changed",
+    type=RANGE,
+    multiple=True,
+    metavar="OFFSET:LENGTH",
+    help="Only these bytes of the file changed, and its size: hash no others. Repeatable; OFFSET: is to the end.",
+)
+@click.option("--appended", is_flag=True, help="Nothing changed but that the file grew: hash only what is new.")
+@click.option("--show-changes", is_flag=True, help="Name the ranges of each file that changed, by the kept trees.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For another process that signs the same tree; 0: never wait.",
+)
 @click.option("--jobs", type=click.IntRange(1, 256), metavar="N", help="Processes that hash.  [default: all CPUs]")
 @click.option("--days", type=click.IntRange(1, 36500), metavar="N", help="The records expire after so many days.")
 @click.option("--not-after", type=DAY, metavar="DATE", help="The records expire after this day, or moment (RFC 3339).")
@@ -75,6 +107,10 @@ def command(
     hash_name: str | None,
     volume_id: bytes | None,
     rehash: bool,
+    changed: tuple[tuple[int, int | None], ...],
+    appended: bool,
+    show_changes: bool,
+    wait: float,
     jobs: int | None,
     days: int | None,
     not_after: int | None,
@@ -85,6 +121,12 @@ def command(
     The metadata goes to .nfsverity at the root of the tree (for a lone file: of its folder). A path inside a
     published tree belongs to that tree. What is published is replaced at once: readers see all of the old or
     all of the new. What has not changed is not read again. Links and special files are named, not signed.
+
+    --changed and --appended are your word that the rest of the file is as it was signed. All else is taken over from
+    the kept tree, which is checked against the record that your key signed; of the content, only the ends of what
+    is taken over are looked at. What shows to be otherwise has the file hashed in whole. A wrong word that does not
+    show gives a record of what the file does not hold: readers get `mismatch` there until it is signed again, with
+    --rehash.
     """
     from nfsverity_proto.hashes import hash_by_name
     from nfsverity_proto.statement import NO_END
@@ -94,6 +136,11 @@ def command(
         raise click.UsageError("each --key needs its --cert, and the other way round")
     if days is not None and not_after is not None:
         raise click.UsageError("--days and --not-after say the same: give one of them")
+    if changed or appended:
+        if rehash:
+            raise click.UsageError("--rehash reads all of it, which --changed and --appended are there to spare")
+        if len(paths) != 1 or Path(paths[0]).is_dir():
+            raise click.UsageError("--changed and --appended are about exactly one file")
     now = int(time.time())
     end = NO_END if days is None else now + days * 86400
     if not_after is not None:
@@ -109,11 +156,15 @@ def command(
         volume=volume_id,
         not_after=end,
         rehash=rehash,
+        changed=changed,
+        appended=appended,
+        wait=wait,
         jobs=jobs or _processors(),
     )
     status, trees = Exit.OK, []
     for root, below in plan([Path(path) for path in paths]).items():
-        tree_status, tree = _publish(root, below, signing_keys, options, [Path(key) for key in keys], as_json)
+        private = [Path(key) for key in keys]
+        tree_status, tree = _publish(root, below, signing_keys, options, private, as_json, show_changes)
         status = max(status, tree_status)
         trees.append(tree)
     if as_json:
@@ -141,7 +192,13 @@ def _processors() -> int:
 
 
 def _publish(
-    root: Path, below: list[bytes], keys: list[SigningKey], options: Options, private: list[Path], as_json: bool
+    root: Path,
+    below: list[bytes],
+    keys: list[SigningKey],
+    options: Options,
+    private: list[Path],
+    as_json: bool,
+    show_changes: bool,
 ) -> tuple[Exit, dict[str, Any]]:
     """Publish one tree, and say what came of it."""
     import os
@@ -156,19 +213,24 @@ def _publish(
         with meter(
             f"signing {shown(os.fsencode(only.name))}", only.stat().st_size if only.is_file() else None
         ) as shows:
-            report = publish(root, below, keys, options, lambda _, count: shows.add(count), private)
+            report = publish(
+                root, below, keys, options, lambda _, count: shows.add(count), private,
+                lambda: say(f"nfsverity: {root}: another process is signing it: waiting up to {options.wait:g} s"),
+            )  # fmt: skip
     except (NfsVerityError, OSError) as error:
         error.add_note(str(root))
         tell(error)
         return status_of(error), {**_fields(Report(root)), "error": error_fields(error)}
+    for path, reason in report.whole:
+        say(f"nfsverity: {os.fsdecode(os.path.join(os.fsencode(root), path))}: hashed in whole: {reason}")
     for path, reason in report.failed:
         say(f"nfsverity: {os.fsdecode(os.path.join(os.fsencode(root), path))}: not signed: {reason}")
     if not as_json:
-        click.echo(_text(report))
+        click.echo(_text(report, show_changes))
     return Exit.LOCAL if report.failed else Exit.OK, _fields(report)
 
 
-def _text(report: Report) -> str:
+def _text(report: Report, show_changes: bool) -> str:
     import os
 
     lines = [
@@ -185,6 +247,18 @@ def _text(report: Report) -> str:
     if report.failed:
         lines.append(f"failed      {count_text(len(report.failed), 'file')}, without a new record:")
         lines += [f"            {shown(path)} ({reason})" for path, reason in report.failed]
+    if show_changes:
+        lines.append(f"changed     {count_text(len(report.changes), 'file')}:")
+        for change in report.changes:
+            size = (
+                f"{change.size_before:,} to {change.size:,}"
+                if change.size != change.size_before
+                else f"{change.size:,}"
+            )
+            lines.append(f"            {shown(change.path)} ({size} bytes)")
+            if change.ranges is None:
+                lines.append("              no kept tree to compare with")
+            lines += [f"              {offset}:{length}" for offset, length in change.ranges or ()]
     return "\n".join(lines)
 
 
@@ -202,5 +276,17 @@ def _fields(report: Report) -> dict[str, Any]:
         "bytes_hashed": str(report.bytes_hashed),
         "skipped": [{**name_fields("path", path), "reason": reason} for path, reason in report.skipped],
         "failed": [{**name_fields("path", path), "reason": reason} for path, reason in report.failed],
+        "changed": [
+            {
+                **name_fields("path", change.path),
+                "size_before": str(change.size_before),
+                "size": str(change.size),
+                "ranges": None
+                if change.ranges is None
+                else [{"offset": str(offset), "length": str(length)} for offset, length in change.ranges],
+            }
+            for change in report.changes
+        ],
+        "whole": [{**name_fields("path", path), "reason": reason} for path, reason in report.whole],
         "error": None,
     }

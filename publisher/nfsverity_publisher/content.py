@@ -6,17 +6,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nfsverity_proto.hashes import Hash
 from nfsverity_proto.statement import Content, Time, Tree
 from nfsverity_proto.tree import RFC9162, Shape
-from nfsverity_store.hashing import Progress, Run, build, hash_runs
+from nfsverity_store.hashing import RUN_LOG2, Progress, Run, build, hash_runs
 from nfsverity_store.index import Seen
 from nfsverity_store.layout import DIRECTORY, TREES, tree_path
 from nfsverity_store.nodes import INLINE_MAX, FileStore, MemoryStore, Nodes, Store, tree_length
+from nfsverity_store.update import Bytes, changed_units, check_taken_over, copy_nodes, update
 
 from . import workers
 
@@ -31,6 +32,8 @@ class Hashed:
     content: Content
     tree: bytes | None
     kept: str | None
+    count: int
+    """Bytes that were hashed for it."""
 
 
 class Hasher:
@@ -47,36 +50,69 @@ class Hasher:
         """The content of the open file `fd`, which is at `names`. Raises `OSError`."""
         shape = Shape(seen.size, unit_log2)
         with contextlib.closing(self._runs(fd, names, seen, shape, hash, progress)) as runs:
-            return self._hash(runs, seen, shape, hash)
+            return self._keep(seen, shape, hash, seen.size, lambda nodes: build(shape, hash, runs, nodes))
 
-    def _hash(self, runs: Iterator[Run], seen: Seen, shape: Shape, hash: Hash) -> Hashed:
+    def update(
+        self, fd: int, names: Sequence[bytes], seen: Seen, old: Nodes, root: bytes, ranges: Sequence[Bytes],
+        progress: Progress,
+    ) -> Hashed:  # fmt: skip
+        """The same, where nothing but `ranges` changed in what had the tree `old` with the signed `root`.
+
+        Raises `NotTakenOver`, `OSError`.
+        """
+        hash, shape = old.hash, Shape(seen.size, old.shape.unit_log2)
+        changed = changed_units(old.shape, shape, ranges)
+        if not shape.units or changed == [(0, shape.units)]:
+            return self.hash(fd, names, seen, hash, shape.unit_log2, progress)
+        count = check_taken_over(fd, old, root, shape, ranges, progress)
+        for units in changed:
+            start, stop = shape.unit_span(*units)
+            count += stop - start
+
+        def runs(first: int, end: int) -> Iterator[Run]:
+            with contextlib.closing(self._runs(fd, names, seen, shape, hash, progress, first, end)) as found:
+                yield from found
+
+        def make(nodes: Nodes | None) -> bytes:
+            if nodes is None:
+                nodes = Nodes(hash, shape, MemoryStore(bytearray(tree_length(hash, shape))))
+            copy_nodes(old, nodes)
+            return update(fd, nodes, changed, runs, progress)
+
+        return self._keep(seen, shape, hash, count, make)
+
+    def _keep(self, seen: Seen, shape: Shape, hash: Hash, count: int, make: Callable[[Nodes | None], bytes]) -> Hashed:
+        """Where the nodes go that `make` gives with the root. Of one unit or none, no tree is kept."""
         length = tree_length(hash, shape)
         if shape.units < 2:
-            return Hashed(_content(seen, shape, build(shape, hash, runs, None)), None, None)
+            return Hashed(_content(seen, shape, make(None)), None, None, count)
         if length <= INLINE_MAX:
             memory = bytearray(length)
-            root = build(shape, hash, runs, Nodes(hash, shape, MemoryStore(memory)))
-            return Hashed(_content(seen, shape, root), bytes(memory), None)
+            root = make(Nodes(hash, shape, MemoryStore(memory)))
+            return Hashed(_content(seen, shape, root), bytes(memory), None, count)
         temporary = self._root / DIRECTORY / TREES / f"{NEW}{os.urandom(8).hex()}"
         store: Store = FileStore(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
         try:
             os.truncate(temporary, length)
-            root = build(shape, hash, runs, Nodes(hash, shape, store))
+            root = make(Nodes(hash, shape, store))
             path = tree_path(self._root, hash.name, shape.unit_log2, root)
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
         self.made.append(path)
-        return Hashed(_content(seen, shape, root), None, path.name)
+        return Hashed(_content(seen, shape, root), None, path.name, count)
 
     def _runs(
-        self, fd: int, names: Sequence[bytes], seen: Seen, shape: Shape, hash: Hash, progress: Progress
-    ) -> Generator[Run, None, None]:
+        self, fd: int, names: Sequence[bytes], seen: Seen, shape: Shape, hash: Hash, progress: Progress,
+        first: int = 0, end: int | None = None,
+    ) -> Generator[Run, None, None]:  # fmt: skip
+        """The runs [first, end) of a file, by as many processes as are worth it."""
+        start, stop = shape.unit_span(first << RUN_LOG2, (end or shape.width(RUN_LOG2)) << RUN_LOG2)
         stored = os.fstat(fd).st_blocks * 512
-        if self._jobs < 2 or min(seen.size, stored) < workers.PARALLEL_MIN:
-            return hash_runs(fd, shape, hash, progress)
-        return workers.runs(self._root, names, seen, shape, hash, self._jobs, progress)
+        if self._jobs < 2 or min(stop - start, stored) < workers.PARALLEL_MIN:
+            return hash_runs(fd, shape, hash, progress, first, end)
+        return workers.runs(self._root, names, seen, shape, hash, self._jobs, progress, first, end)
 
 
 def _content(seen: Seen, shape: Shape, root: bytes) -> Content:

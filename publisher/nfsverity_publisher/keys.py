@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
 from nfsverity_proto.certificate import DOCUMENT_SIGNING, Certificate, parse_certificate
 from nfsverity_proto.errors import BadCertificate
 from nfsverity_proto.record import Attestation, Signature, signature_attestation, signed_bytes
-from nfsverity_proto.signature import Scheme, pss_padding, scheme_for_key
+from nfsverity_proto.signature import Scheme, check_signature, pss_padding, scheme_for_key
 
 _GENERATE: dict[str, Callable[[], Any]] = {
     "ed25519": ed25519.Ed25519PrivateKey.generate,
@@ -98,6 +98,11 @@ class SigningKey:
         signer = self.certificate.fingerprint
         message = signed_bytes(signer, self.scheme.number, statement)
         return signature_attestation(Signature(signer, self.scheme.number, self._value(message)))
+
+    def check(self, signature: Signature, statement: bytes) -> None:
+        """Raises `BadSignature` unless this key made the signature of a statement's bytes."""
+        message = signed_bytes(signature.signer, self.scheme.number, statement)
+        check_signature(self.scheme, self.certificate.public_key, signature.value, message)
 
     def _value(self, message: bytes) -> bytes:
         key: Any = self._key

@@ -9,20 +9,19 @@ have, and the next run removes what was left behind. There is one sync, at the e
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nfsverity_proto.errors import NfsVerityError, VerificationError
 from nfsverity_proto.hashes import SHA256, hash_by_number
 from nfsverity_proto.path import NAME_MAX, join_path
-from nfsverity_proto.record import decode_record, encode_record
+from nfsverity_proto.record import SIGNATURE, decode_record, encode_record, signature_of
 from nfsverity_proto.statement import (
     NO_END,
     Content,
@@ -35,7 +34,9 @@ from nfsverity_proto.statement import (
 )
 from nfsverity_proto.tree import UNIT_LOG2_DEFAULT
 from nfsverity_store.content import open_below, open_directory, open_file
+from nfsverity_store.differences import differences
 from nfsverity_store.index import ROOT_ID, FileRow, Index, IndexEntry, Known, Seen
+from nfsverity_store.kept import kept_tree
 from nfsverity_store.layout import (
     DIRECTORY,
     DIRECTORY_BYTES,
@@ -46,9 +47,11 @@ from nfsverity_store.layout import (
     head_path,
     read_head,
 )
+from nfsverity_store.update import NotTakenOver
 
 from .content import NEW, Hashed, Hasher
 from .keys import SigningKey
+from .lock import PublicationError, locked
 from .workers import Changed
 
 RACY = 20_000_000
@@ -59,15 +62,13 @@ ROWS_BYTES_MAX = 2**22
 """How much is gathered before it goes to the index."""
 
 
-class PublicationError(NfsVerityError):
-    """The tree cannot be published as it was asked for."""
-
-
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to sign. `hash` and `unit_log2`: None for those of a file's last record, or else the defaults.
 
     `jobs`: processes that hash one large file; `not_after`: Unix seconds; `rehash`: what seems unchanged, too.
+    `changed` (offset and length; None for all that follows) and `appended` are the caller's word that nothing else
+    in the one file to sign changed since it was signed: only that is hashed. `wait`: seconds, for another publisher.
     """
 
     unit_log2: int | None = None
@@ -76,6 +77,26 @@ class Options:
     not_after: int = NO_END
     rehash: bool = False
     jobs: int = 1
+    changed: tuple[tuple[int, int | None], ...] = ()
+    appended: bool = False
+    wait: float = 0.0
+
+    @property
+    def is_partial(self) -> bool:
+        return self.appended or bool(self.changed)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A file whose content is another than at its last signing. Sizes in bytes.
+
+    `ranges` (offset, length) of the new content, in whole units: from the kept trees; None without them.
+    """
+
+    path: bytes
+    size_before: int
+    size: int
+    ranges: list[tuple[int, int]] | None
 
 
 @dataclass(slots=True)
@@ -94,6 +115,9 @@ class Report:
     """Symbolic links and special files: path and what it is."""
     failed: list[tuple[bytes, str]] = field(default_factory=list)
     """Files that have no new record: path and why."""
+    changes: list[Change] = field(default_factory=list)
+    whole: list[tuple[bytes, str]] = field(default_factory=list)
+    """Files that were hashed in whole where only some of it was to be: path and why."""
 
 
 Progress = Callable[[bytes, int], None]
@@ -148,43 +172,22 @@ def publish(
     options: Options,
     progress: Progress | None = None,
     private: Sequence[Path] = (),
+    waiting: Callable[[], None] | None = None,
 ) -> Report:
     """Sign what is at `below` (paths in the tree) and publish it, all at once.
 
-    `private` are the key files: a tree that holds one of them is refused. Raises `PublicationError`,
-    `StoreError`, `OSError`; then nothing is published.
+    `private` are the key files: a tree that holds one of them is refused. `waiting` is called where another publisher
+    is waited for. Raises `PublicationError`, `StoreError`, `OSError`; then nothing is published.
     """
     if not keys or len({key.certificate.fingerprint for key in keys}) < len(keys):
         raise PublicationError("a record is signed by one key or more, and by each of them once")
     for path in private:
         if root.resolve() in path.resolve().parents:
             raise PublicationError(f"{root} holds the private key {path}: move the key out of the tree first")
-    directory = root / DIRECTORY
-    with _Private(private) as secret, _locked(directory):
+    if options.is_partial and not (len(below) == 1 and (root / os.fsdecode(below[0])).is_file()):
+        raise PublicationError("what changed can be told of one file only")
+    with _Private(private) as secret, locked(root / DIRECTORY, options.wait, waiting):
         return _Publication(root, keys, options, progress, secret).run(below)
-
-
-@contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """The metadata directory, for one publisher at a time. What was made for the first publication goes if it fails."""
-    if directory.is_symlink():
-        raise PublicationError(f"{directory} is a symbolic link; metadata lies in the tree itself")
-    directory.mkdir(exist_ok=True)
-    fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise PublicationError(f"another process is signing {directory.parent}") from None
-        try:
-            (directory / TREES).mkdir(exist_ok=True)
-            yield
-        except BaseException:
-            if not (directory / "head").exists():
-                shutil.rmtree(directory)
-            raise
-    finally:
-        os.close(fd)
 
 
 class _Private:
@@ -431,7 +434,7 @@ class _Publication:
         path = join_path(directory.path, name)
         status = os.stat(name, dir_fd=above, follow_symlinks=False)
         self.private.check(status, above, path)
-        if known is not None and not self.options.rehash and self._is_same(known, status):
+        if known is not None and not self._looks_in and self._is_same(known, status):
             self.report.unchanged += 1
             return True
         fd = open_file(name, above)
@@ -445,6 +448,11 @@ class _Publication:
             os.close(fd)
         self._put(directory, name, path, status, hashed, known)
         return True
+
+    @property
+    def _looks_in(self) -> bool:
+        """Whether also what seems unchanged is hashed, all of it or what is said to have changed."""
+        return self.options.rehash or self.options.is_partial
 
     def _is_same(self, known: Known, status: os.stat_result) -> bool:
         """Whether nothing in `stat` tells that the content may be another, and the record would be the same."""
@@ -474,12 +482,57 @@ class _Publication:
         if known is not None and (known.seen, known.hash, known.unit_log2) == (seen, number, unit_log2):
             entry = self._entry(known)
             content = _content_of(entry)
-            if entry is not None and content is not None and not self.options.rehash:
-                return Hashed(content, entry.tree, self._kept_name(known))
+            if entry is not None and content is not None and not self._looks_in:
+                return Hashed(content, entry.tree, self._kept_name(known), 0)
         names = tuple(path.split(b"/"))
-        hashed = self.hasher.hash(fd, names, seen, hash_by_number(number), unit_log2, lambda n: self._done(path, n))
-        self.report.bytes_hashed += seen.size
+        hashed = None
+        if self.options.is_partial:
+            try:
+                hashed = self._updated(fd, path, names, seen, known)
+            except NotTakenOver as error:
+                self.report.whole.append((path, str(error)))
+        if hashed is None:
+            hash = hash_by_number(number)
+            hashed = self.hasher.hash(fd, names, seen, hash, unit_log2, lambda count: self._done(path, count))
+        self.report.bytes_hashed += hashed.count
         return hashed
+
+    def _updated(self, fd: int, path: bytes, names: Sequence[bytes], seen: Seen, known: Known | None) -> Hashed:
+        """The content, hashed where it is said to have changed. Raises `NotTakenOver`, `OSError`."""
+        entry = None if known is None else self._entry(known)
+        if known is None or entry is None or entry.record is None:
+            raise NotTakenOver("it was not signed before")
+        number, unit_log2 = self._algorithms(known)
+        if (known.hash, known.unit_log2) != (number, unit_log2):
+            raise NotTakenOver("its hash or its unit size is to be another")
+        before = self._own_content(entry.record, path)
+        if before is None:
+            raise NotTakenOver("the record that it has is not by a key that signs now")
+        old = kept_tree(self.root, hash_by_number(number), before.tree, entry.tree)
+        if old is None:
+            raise NotTakenOver("its kept tree is missing")
+        if self.options.appended and seen.size < before.tree.size:
+            raise NotTakenOver("it became shorter")
+        end = max(seen.size, before.tree.size)
+        ranges = [(offset, end if length is None else offset + length) for offset, length in self.options.changed]
+        return self.hasher.update(fd, names, seen, old, before.tree.root, ranges, lambda count: self._done(path, count))
+
+    def _own_content(self, data: bytes, path: bytes) -> Content | None:
+        """What a record says of the content, if one of the keys signed it for this path (fim-keep-1)."""
+        try:
+            record = decode_record(data)
+            claim = decode_statement(record.statement, Kind.FILE).claim
+            if not isinstance(claim, File) or (claim.volume, claim.path) != (self.report.volume, path):
+                return None
+            for attestation in record.attestations:
+                signature = signature_of(attestation) if attestation.type == SIGNATURE else None
+                for key in self.keys:
+                    if signature is not None and signature.signer == key.certificate.fingerprint:
+                        key.check(signature, record.statement)
+                        return claim.content
+        except VerificationError:
+            pass
+        return None
 
     def _done(self, path: bytes, count: int) -> None:
         if self.progress is not None:
@@ -504,6 +557,8 @@ class _Publication:
                 self._change().touch(known.id, seen)
             self.report.unchanged += 1
             return
+        if known is not None:
+            self._note_change(path, known, hashed)
         number, unit_log2 = self._algorithms(known)
         executable = _is_executable(status)
         when = When(self.head.generation, self.now // 1_000_000_000, self.options.not_after)
@@ -517,6 +572,21 @@ class _Publication:
         if len(self.rows) >= ROWS_MAX or self.rows_bytes >= ROWS_BYTES_MAX:
             self._flush()
         self.report.signed += 1
+
+    def _note_change(self, path: bytes, known: Known, hashed: Hashed) -> None:
+        """What changed since a file was signed the last time."""
+        entry = self._entry(known)
+        before, after = _content_of(entry), hashed.content
+        if entry is None or before is None or before.tree == after.tree:
+            return
+        ranges = None
+        if (known.hash, known.unit_log2) == self._algorithms(known):
+            hash = hash_by_number(known.hash)
+            old = kept_tree(self.root, hash, before.tree, entry.tree)
+            new = kept_tree(self.root, hash, after.tree, hashed.tree)
+            if old is not None and new is not None:
+                ranges = differences(old, new)
+        self.report.changes.append(Change(path, before.tree.size, after.tree.size, ranges))
 
     def _directory_id(self, directory: _Directory) -> int:
         missing: list[_Directory] = []

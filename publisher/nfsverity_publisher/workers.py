@@ -42,11 +42,14 @@ class Changed(OSError):
 
 
 def runs(
-    root: Path, names: Sequence[bytes], seen: Seen, shape: Shape, hash: Hash, jobs: int, progress: Progress
-) -> Generator[Run, None, None]:
-    """All runs of a file, in order. Raises `OSError`, `Changed` among them."""
+    root: Path, names: Sequence[bytes], seen: Seen, shape: Shape, hash: Hash, jobs: int, progress: Progress,
+    first: int = 0, end: int | None = None,
+) -> Generator[Run, None, None]:  # fmt: skip
+    """The runs [first, end) of a file, in order; all of them by default. Raises `OSError`, `Changed` among them."""
     import multiprocessing  # felt at every start, and needed for large files only
 
+    wanted = first, shape.width(RUN_LOG2) if end is None else end
+    pieces = _pieces_of(shape, *wanted)
     context: Any = multiprocessing.get_context(_start_method())
     forks = context.get_start_method() == "fork"
     workers: list[BaseProcess] = []
@@ -56,13 +59,14 @@ def runs(
             ours, theirs = context.Pipe(duplex=False)
             pipes.append(ours)
             inherited = tuple(pipes) if forks else ()
-            arguments = (theirs, inherited, root, tuple(names), seen, shape, hash.number, worker, jobs)
+            mine = pieces[worker::jobs]
+            arguments = (theirs, inherited, root, tuple(names), seen, shape, hash.number, mine)
             process = context.Process(target=_work, args=arguments, daemon=True)
             with _interrupts_ignored():
                 process.start()
             workers.append(process)
             theirs.close()
-        yield from _assembled(shape, hash, _pieces(pipes, shape, progress))
+        yield from _assembled(shape, hash, wanted, _received(pipes, shape, pieces, progress))
     finally:
         for pipe in pipes:
             pipe.close()
@@ -105,9 +109,15 @@ def _piece(shape: Shape, index: int) -> tuple[int, int]:
     return index << log2, min((index + 1) << log2, shape.units)
 
 
+def _pieces_of(shape: Shape, first: int, end: int) -> range:
+    """The pieces of the runs [first, end)."""
+    log2 = RUN_LOG2 - _piece_log2(shape)
+    return range(first << log2, min(end << log2, shape.width(_piece_log2(shape))))
+
+
 def _work(
     pipe: Connection, inherited: Sequence[Connection], root: Path, names: Sequence[bytes], seen: Seen, shape: Shape,
-    number: int, first: int, step: int,
+    number: int, pieces: range,
 ) -> None:  # fmt: skip
     """A worker: sends the leaves of each of its pieces (None: it is a hole), or the error that ended it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who started it stops it
@@ -119,7 +129,7 @@ def _work(
             fd = open_below(root, names)
             if Seen.of(os.fstat(fd)) != seen:
                 raise Changed
-            for index in range(first, shape.width(_piece_log2(shape)), step):
+            for index in pieces:
                 units = _piece(shape, index)
                 start, stop = shape.unit_span(*units)
                 whole = stop - start == shape.unit_size << _piece_log2(shape)
@@ -131,10 +141,12 @@ def _work(
         return
 
 
-def _pieces(pipes: Sequence[Connection], shape: Shape, progress: Progress) -> Iterator[list[bytes] | None]:
-    for index in range(shape.width(_piece_log2(shape))):
+def _received(
+    pipes: Sequence[Connection], shape: Shape, pieces: range, progress: Progress
+) -> Iterator[list[bytes] | None]:
+    for index in pieces:
         try:
-            piece = pipes[index % len(pipes)].recv()
+            piece = pipes[(index - pieces.start) % len(pipes)].recv()
         except EOFError:
             raise OSError("a process that hashed it ended early") from None
         if isinstance(piece, OSError):
@@ -144,10 +156,12 @@ def _pieces(pipes: Sequence[Connection], shape: Shape, progress: Progress) -> It
         yield piece
 
 
-def _assembled(shape: Shape, hash: Hash, pieces: Iterator[list[bytes] | None]) -> Iterator[Run]:
+def _assembled(
+    shape: Shape, hash: Hash, wanted: tuple[int, int], pieces: Iterator[list[bytes] | None]
+) -> Iterator[Run]:
     """Runs from their pieces."""
     log2 = _piece_log2(shape)
-    for index in range(shape.width(RUN_LOG2)):
+    for index in range(*wanted):
         first, end = run_units(shape, index)
         parts = [next(pieces) for _ in range(first, end, 1 << log2)]
         if end - first == 1 << RUN_LOG2 and all(part is None for part in parts):

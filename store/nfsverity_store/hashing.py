@@ -157,10 +157,25 @@ def hash_run(fd: int, shape: Shape, hash: Hash, index: int, progress: Progress |
     return leaves(fd, shape, hash, *run_units(shape, index), progress)
 
 
-def hash_runs(fd: int, shape: Shape, hash: Hash, progress: Progress | None = None) -> Generator[Run, None, None]:
-    """All runs of a file, in order."""
-    for index in range(shape.width(RUN_LOG2)):
+def hash_runs(
+    fd: int, shape: Shape, hash: Hash, progress: Progress | None = None, first: int = 0, end: int | None = None
+) -> Generator[Run, None, None]:
+    """The runs [first, end) of a file, in order; all of them by default."""
+    for index in range(first, shape.width(RUN_LOG2) if end is None else end):
         yield hash_run(fd, shape, hash, index, progress)
+
+
+def put_run(nodes: Nodes, index: int, run: Run, top_level: int) -> None:
+    """Put the nodes of a run, up to the one above it all; of a hole, the latter only."""
+    level_nodes = [zero_node(nodes.hash, nodes.shape.unit_log2, top_level)] if run is None else run
+    for level in range(top_level):
+        first = index << (RUN_LOG2 - level)
+        if run is None:
+            nodes.clear(level, first, 1 << (RUN_LOG2 - level))
+        else:
+            nodes.put(level, first, level_nodes)
+            level_nodes = parents(nodes.hash, level_nodes)
+    nodes.put(top_level, index << (RUN_LOG2 - top_level), level_nodes)
 
 
 def build(shape: Shape, hash: Hash, runs: Iterable[Run], nodes: Nodes | None) -> bytes:

@@ -69,6 +69,16 @@ class Nodes:
         """Bytes of all hashes."""
         return self._starts[-1]
 
+    def place(self, level: int) -> int:
+        """Where the hashes of a level begin."""
+        return self._starts[level]
+
+    def clear(self, level: int, first: int, count: int) -> None:
+        """Let some nodes be zero subtrees. What is not set stays a hole."""
+        offset, length = self._starts[level] + first * self.hash.length, count * self.hash.length
+        if any(self.store.read(offset, length)):
+            self.store.write(offset, bytes(length))
+
     def put(self, level: int, first: int, hashes: list[bytes]) -> None:
         self.store.write(self._starts[level] + first * self.hash.length, b"".join(hashes))
 

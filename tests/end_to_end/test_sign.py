@@ -235,7 +235,83 @@ def test_one_publisher_at_a_time(nfsverity: Any, alice: Any, signed: Path) -> No
 
     with (signed / ".nfsverity" / "lock").open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert "another process is signing" in nfsverity("sign", *alice.options, signed, status=4).err
+        result = nfsverity("sign", *alice.options, "--wait", "0", signed, status=4)
+        assert "another process is signing" in result.err
+        assert "--wait" in result.err
+
+
+def test_the_next_publisher_waits_and_says_so(nfsverity: Any, alice: Any, signed: Path) -> None:
+    import fcntl
+
+    (signed / "new").write_bytes(b"new")
+    with (signed / ".nfsverity" / "lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = nfsverity.start("sign", *alice.options, signed, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        assert process.stderr is not None
+        assert b"another process is signing it: waiting up to 30 s" in process.stderr.readline()
+    assert process.communicate(timeout=60)[1] == b""
+    assert process.returncode == 0
+    assert nfsverity.json("verify", str(signed))["failed"] == 0
+
+
+def test_four_publishers_at_once_all_end_well(nfsverity: Any, alice: Any, tree: Path) -> None:
+    """None loses what another signed, nor trips over the first one's making of the directory."""
+    names = [f"new-{number}" for number in range(4)]
+    for name in names:
+        (tree / name).write_bytes(name.encode())
+    started = [
+        nfsverity.start("sign", *alice.options, tree / name, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        for name in names
+    ]
+    for process in started:
+        err = process.communicate(timeout=60)[1]
+        assert process.returncode == 0, err
+    for name in names:
+        nfsverity("verify", "--trust", alice.certificate, tree / name)
+
+
+def test_an_append_is_signed_without_reading_the_rest(nfsverity: Any, alice: Any, signed: Path) -> None:
+    with (signed / "big.bin").open("ab") as file:
+        file.write(b"more")
+    report = one(nfsverity.json("sign", *alice.options, "--appended", str(signed / "big.bin")))
+    assert report["bytes_hashed"] == str(4 + 2 * 65536)
+    assert report["whole"] == []
+    assert report["changed"] == [
+        {
+            "path": "big.bin",
+            "size_before": "524288",
+            "size": "524292",
+            "ranges": [{"offset": "524288", "length": "4"}],
+        }
+    ]
+    nfsverity("verify", signed / "big.bin")
+
+
+def test_what_is_said_to_have_changed_is_signed(nfsverity: Any, alice: Any, signed: Path) -> None:
+    with (signed / "big.bin").open("r+b") as file:
+        file.seek(128 * 1024)
+        file.write(b"one")
+        file.seek(300 * 1024)
+        file.write(b"two")
+    options = ("--changed", "128K:3", "--changed", f"{300 * 1024}:3", "--show-changes")
+    result = nfsverity("sign", *alice.options, *options, signed / "big.bin")
+    lines = result.text.splitlines()
+    at = lines.index("changed     1 file:")
+    assert [line.split() for line in lines[at + 1 :]] == [
+        ["big.bin", "(524,288", "bytes)"], ["131072:65536"], ["262144:65536"]
+    ]  # fmt: skip
+    assert "(262,144 bytes hashed)" in result.text
+    nfsverity("verify", signed / "big.bin")
+
+
+def test_a_word_that_is_wrong_has_the_file_hashed_in_whole_and_is_named(
+    nfsverity: Any, alice: Any, signed: Path
+) -> None:
+    (signed / "big.bin").write_bytes(bytes(600_000))
+    result = nfsverity("sign", *alice.options, "--appended", signed / "big.bin")
+    assert "big.bin: hashed in whole: bytes 0 to 65536 changed too, and were not named" in result.err
+    assert "(600,000 bytes hashed)" in result.text
+    nfsverity("verify", signed / "big.bin")
 
 
 @pytest.mark.parametrize(
@@ -244,6 +320,8 @@ def test_one_publisher_at_a_time(nfsverity: Any, alice: Any, signed: Path) -> No
         ["--unit-size", "5000"], ["--unit-size", "2K"], ["--unit-size", "32M"], ["--hash", "md5"], ["--jobs", "0"],
         ["--volume-id", "12"], ["--days", "0"], ["--days", "1", "--not-after", "2099-01-01"],
         ["--not-after", "2020-01-01"], ["--not-after", "soon"], ["--key", "another"], ["--frobnicate"],
+        ["--changed", "0:1"], ["--appended"],
+        ["--changed", "5"], ["--changed", "x:1"], ["--wait", "-1"],
     ],
 )  # fmt: skip
 def test_what_is_a_mistake_of_usage(nfsverity: Any, alice: Any, tree: Path, arguments: list[str]) -> None:
@@ -252,6 +330,13 @@ def test_what_is_a_mistake_of_usage(nfsverity: Any, alice: Any, tree: Path, argu
     error = json.loads(nfsverity("sign", *alice.options, tree, *arguments, "--json", status=2).out)
     assert (error["status"], error["error"]["kind"]) == (2, "usage")
     assert not (tree / ".nfsverity").exists()
+
+
+@pytest.mark.parametrize("more", [["--rehash"], ["a.txt"]])
+def test_what_changed_is_about_one_file_that_is_not_read_whole(
+    nfsverity: Any, alice: Any, signed: Path, more: list[str]
+) -> None:
+    nfsverity("sign", *alice.options, "--changed", "0:1", "big.bin", *more, cwd=signed, status=2)
 
 
 def test_the_same_signer_twice_is_a_mistake(nfsverity: Any, alice: Any, tree: Path) -> None:

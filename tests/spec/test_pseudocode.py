@@ -64,6 +64,7 @@ from nfsverity_proto.statement import (
 )
 from nfsverity_proto.trust import TrustEntry
 from nfsverity_proto.verification import ALL_ALGORITHMS, Algorithms, Expected, verify_record, verify_revocation
+from nfsverity_store import update as store_update
 
 from .drafts import METADATA, code, table
 
@@ -92,11 +93,11 @@ class Refused(Exception):
     pass
 
 
-DRAFT = run("tree", "canonical", "zeros", "proof", "tree2", "compare", Refused=Refused)
+DRAFT = run("tree", "canonical", "zeros", "proof", "updating", "tree2", "compare", Refused=Refused)
 
 
 def test_all_blocks_are_run_here() -> None:
-    assert set(BLOCKS) == {"tree", "canonical", "zeros", "proof", "tree2", "verification", "compare"}
+    assert set(BLOCKS) == {"tree", "canonical", "zeros", "proof", "updating", "tree2", "verification", "compare"}
 
 
 @pytest.mark.parametrize("name", BLOCKS)
@@ -206,6 +207,45 @@ def test_a_range_that_is_none_is_refused_by_both() -> None:
             DRAFT["verify_units"](H, 7, first, end, level, bytes(32), leaves[first:end], [])
         with pytest.raises(ValueError, match=r"units|level"):
             proof.check_range(7, first, end, level)
+
+
+# Updating a tree
+
+
+@pytest.mark.spec("fim-keep-2")
+@settings(max_examples=150)
+@given(st.data())
+def test_a_tree_from_the_one_before(data: st.DataObject) -> None:
+    sizes = st.integers(0, 40 << 12) | st.builds(
+        lambda units, more: (units << 12) + more, st.integers(0, 33), st.integers(-1, 1).map(abs)
+    )
+    size, new_size = data.draw(sizes), data.draw(sizes)
+    old, new = tree.Shape(size, 12), tree.Shape(new_size, 12)
+    spans = st.integers(0, 40 << 12).flatmap(lambda offset: st.tuples(st.just(offset), st.integers(1, 3 << 12)))
+    written = [(offset, offset + length) for offset, length in data.draw(st.lists(spans, max_size=3))]
+    changed = DRAFT["changed_units"](size, new_size, 12, written)
+    ranges = store_update.changed_units(old, new, written)
+    assert changed == {unit for first, end in ranges for unit in range(first, end)}
+    if not old.units or not new.units:
+        return
+    before = leaves_of(old.units)
+    after = [H(b"new %d" % j) if j in changed else before[j] for j in range(new.units)]
+    levels = list(tree.levels(HASH, before))
+
+    def kept(level: int, index: int) -> bytes:
+        return levels[level][index]
+
+    used = DRAFT["taken_over"](new.units, changed, new.height, 0)
+    assert used == store_update.untouched(new.units, ranges)
+    folded = DRAFT["fold_used"](H, old.units, used, kept, old.height, 0)
+    assert folded == tree.root(HASH, before) == store_update.fold_used(HASH, old.units, kept, used)
+    found = DRAFT["update"](H, new.units, changed, after.__getitem__, kept, new.height, 0)
+    assert found == tree.root(HASH, after)
+    for wrong in used:
+        levels[wrong[0]] = list(levels[wrong[0]])
+        levels[wrong[0]][wrong[1]] = bytes(32)
+        assert DRAFT["fold_used"](H, old.units, used, kept, old.height, 0) != tree.root(HASH, before)
+        levels = list(tree.levels(HASH, before))
 
 
 # Tree type 2

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import multiprocessing
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -158,6 +159,29 @@ def test_units_of_another_size(tmp_path: Path, unit_size: int) -> None:
     key, certificate = keys().write(tmp_path)
     with pytest.raises(ValueError):
         nfsverity.sign(tmp_path, key=key, certificate=certificate, unit_size=unit_size)
+
+
+def test_sign_what_changed(tmp_path: Path) -> None:
+    key, certificate = keys().write(tmp_path)
+    (tmp_path / "d").mkdir()
+    path = tmp_path / "d" / "f"
+    path.write_bytes(bytes(range(256)) * 2048)
+    nfsverity.sign(path, key=key, certificate=certificate)
+    with path.open("r+b") as file:
+        file.write(b"new")
+        file.seek(0, os.SEEK_END)
+        file.write(b"more")
+    report = nfsverity.sign(path, key=key, certificate=certificate, changed=[(0, 3)])
+    assert (report.bytes_hashed, report.whole) == (65536 + 4 + 2 * 65536, [])
+    assert [change.ranges for change in report.changes] == [[(0, 65536), (524288, 4)]]
+    assert nfsverity.verify(path, trust=[certificate]).content.tree.size == 524292
+    with path.open("ab") as file:
+        file.write(b"and more")
+    report = nfsverity.sign(path, key=key, certificate=certificate, appended=True)
+    assert report.whole == []
+    assert nfsverity.verify(path, trust=[certificate]).content.tree.size == 524300
+    with pytest.raises(ValueError, match="range"):
+        nfsverity.sign(path, key=key, certificate=certificate, changed=[(-1, 3)])
 
 
 def test_what_cannot_be_signed(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -24,6 +25,7 @@ from nfsverity_proto.statement import NO_END, File, Kind, decode_statement
 from nfsverity_proto.trust import TrustEntry
 from nfsverity_proto.verification import Expected, verify_record
 from nfsverity_publisher import publication
+from nfsverity_publisher.lock import Busy
 from nfsverity_publisher.publication import (
     RACY,
     Options,
@@ -513,6 +515,68 @@ def test_one_publisher_at_a_time(tree: Path) -> None:
 
     with pytest.raises(Second):
         publish(tree, [b""], [keys().signing], Options(), progress)
+
+
+class TestWaiting:
+    """For another publisher, which is told to be there when the waiting begins."""
+
+    def test_the_next_one_begins_when_the_first_is_done(self, tree: Path) -> None:
+        (tree / DIRECTORY).mkdir()
+        lock = (tree / DIRECTORY / "lock").open("wb")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        said: list[int] = []
+
+        def waiting() -> None:
+            said.append(1)
+            lock.close()
+
+        report = publish(tree, [b""], [keys().signing], Options(wait=60), waiting=waiting)
+        assert (report.signed, said) == (4, [1])
+        check(tree)
+
+    def test_not_for_longer_than_was_said(self, tree: Path) -> None:
+        sign(tree)
+        said: list[int] = []
+        with (tree / DIRECTORY / "lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with pytest.raises(Busy, match="another process is signing"):
+                publish(tree, [b""], [keys().signing], Options(wait=0.2), waiting=lambda: said.append(1))
+        assert said == [1]
+
+    def test_a_first_publication_that_failed_meanwhile_leaves_no_lock_on_nothing(self, tree: Path) -> None:
+        """It takes its directory away, and with it the lock that is waited for."""
+        (tree / DIRECTORY).mkdir()
+        lock = (tree / DIRECTORY / "lock").open("wb")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        def waiting() -> None:
+            shutil.rmtree(tree / DIRECTORY)
+            lock.close()
+
+        assert publish(tree, [b""], [keys().signing], Options(wait=60), waiting=waiting).signed == 4
+        check(tree)
+        with (tree / DIRECTORY / "lock").open("rb") as again:
+            fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    @pytest.mark.parametrize("taken", ["before", "after"])
+    def test_a_lock_that_is_removed_while_it_is_taken_is_taken_again(
+        self, tree: Path, monkeypatch: pytest.MonkeyPatch, taken: str
+    ) -> None:
+        real, removed = fcntl.flock, list[int]()
+
+        def flock(fd: int, operation: int) -> None:
+            if not removed:
+                removed.append(fd)
+                shutil.rmtree(tree / DIRECTORY)
+                if taken == "after":
+                    (tree / DIRECTORY).mkdir()
+                    (tree / DIRECTORY / "lock").touch()
+            real(fd, operation)
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+        assert sign(tree, wait=60).signed == 4
+        assert names_in(tree) == {"head", "lock", "trees"}
+        check(tree)
 
 
 @pytest.mark.spec("fim-upd-1")

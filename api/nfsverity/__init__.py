@@ -12,6 +12,7 @@
 Every byte that is read was verified before; what does not verify raises the error of its verdict.
 """
 
+from nfsverity_client.diff import Incomparable, Range
 from nfsverity_client.presentation import Presentation
 from nfsverity_client.reader import Reader
 from nfsverity_proto.errors import (
@@ -24,6 +25,7 @@ from nfsverity_proto.errors import (
 from nfsverity_proto.trust import TrustEntry
 from nfsverity_proto.verification import Verified
 
+from ._diff import FileDifference, diff, diff_trees
 from ._file import File
 from ._publish import sign, verify
 from ._tree import AsyncTree, Tree, open_tree, open_tree_async
@@ -31,16 +33,21 @@ from ._tree import AsyncTree, Tree, open_tree, open_tree_async
 __all__ = [
     "AsyncTree",
     "File",
+    "FileDifference",
+    "Incomparable",
     "Mismatch",
     "NfsVerityError",
     "PeerError",
     "Presentation",
+    "Range",
     "Reader",
     "StatusError",
     "Tree",
     "TrustEntry",
     "VerificationError",
     "Verified",
+    "diff",
+    "diff_trees",
     "open_tree",
     "open_tree_async",
     "sign",

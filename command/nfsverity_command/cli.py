@@ -19,6 +19,7 @@ COMMANDS = {
     "get": "Copy served files to this machine, verified.",
     "show": "Show the record of a file, and who vouches for it.",
     "verify": "Verify files and trees, served or on this machine.",
+    "diff": "Say what differs between two versions, by their trees alone.",
     "completion": "Print what a shell needs to complete commands.",
 }
 

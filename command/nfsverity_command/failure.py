@@ -30,6 +30,8 @@ class Exit(IntEnum):
     USAGE = 2
     PEER = 3
     LOCAL = 4
+    DIFFERENT = 5
+    INCOMPARABLE = 6
     INTERNAL = 70
     INTERRUPTED = 130
     BROKEN_PIPE = 141
@@ -45,6 +47,9 @@ TABLE: dict[str, tuple[Exit, str, str]] = {
     "nfsverity_proto.errors.StatusError": (
         Exit.PEER, "status", "`nfsverity ls` shows what the server has; it may also be busy or at fault"),
     "nfsverity_client.presentation.TooLarge": (Exit.LOCAL, "local", "choose another --presentation"),
+    "nfsverity_client.diff.Incomparable": (
+        Exit.INCOMPARABLE, "incomparable",
+        "`nfsverity get` both, and compare the copies; or have them signed with the same --hash and --unit-size"),
     "nfsverity_client.trust_store.TrustStoreError": (
         Exit.LOCAL, "local", "`nfsverity trust list` shows what is in the trust store"),
     "nfsverity_client.audit.AuditError": (Exit.LOCAL, "local", "`nfsverity audit verify` shows what is wrong with it"),
@@ -161,7 +166,7 @@ def error_fields(error: BaseException) -> dict[str, Any]:
 
 
 ERROR_FIELDS = {
-    "kind": "verification, peer, status, usage, local, internal or interrupted",
+    "kind": "verification, peer, status, usage, local, incomparable, internal or interrupted",
     "verdict": "the verdict's name in the draft, where something did not verify",
     "file": "its URL or path, percent-encoded where it must be",
     "file_base64": "the path's bytes, only where they are not UTF-8",

@@ -136,7 +136,16 @@ def check_error(error: dict[str, Any]) -> None:
     assert keys == {
         "kind", "verdict", "file", "message", "expected", "found", "offset", "length", "advice", "status"
     }  # fmt: skip
-    assert error["kind"] in ("verification", "peer", "status", "usage", "local", "internal", "interrupted")
+    assert error["kind"] in (
+        "verification",
+        "peer",
+        "status",
+        "usage",
+        "local",
+        "incomparable",
+        "internal",
+        "interrupted",
+    )
     assert (error["verdict"] is not None) == (error["kind"] == "verification")
 
 

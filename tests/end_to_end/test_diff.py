@@ -1,0 +1,214 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""`nfsverity diff`: of files and of trees, served and on this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nfsverity._diff import State
+from nfsverity_command.diff import STATES
+
+BIG = bytes(range(256)) * 2048
+UNIT = 65536
+CHANGED = BIG[:UNIT] + b"!" + BIG[UNIT + 1 : 5 * UNIT] + b"!!" + BIG[5 * UNIT + 2 :] + b"more"
+
+
+def test_the_states_are_those_of_the_library() -> None:
+    assert tuple(State) == STATES
+
+
+@pytest.fixture
+def newer(nfsverity: Any, alice: Any, signed: Path, tmp_path: Path) -> Path:
+    """Another version of the signed tree."""
+    root = shutil.copytree(signed, tmp_path / "newer")
+    (root / "big.bin").write_bytes(CHANGED)
+    (root / "a.txt").unlink()
+    (root / "sub" / "tool").chmod(0o644)
+    (root / "sub" / "new").mkdir()
+    (root / "sub" / "new" / "file").write_bytes(b"new")
+    nfsverity("sign", *alice.options, root)
+    return root
+
+
+# files
+
+
+RANGES = """\
+bytes 65536 to 131071 differ
+bytes 327680 to 393215 differ
+bytes 524288 to 524291 are only in B
+"""
+
+
+def test_two_served_files(nfsverity: Any, serve: Any, signed: Path, newer: Path) -> None:
+    a, b = serve(signed).url, serve(newer).url
+    text = nfsverity("diff", a + "/big.bin", b + "/big.bin", status=5).text
+    assert text == RANGES + "3 ranges, 131,076 bytes of 524,292; 17 hashes asked for\n"
+    assert nfsverity("diff", a + "/big.bin", a + "/big.bin").text == ""
+    assert "only in A" in nfsverity("diff", b + "/big.bin", a + "/big.bin", status=5).text
+    result = nfsverity("diff", "--quiet", a + "/big.bin", b + "/big.bin", status=5)
+    assert (result.out, result.err) == (b"", "")
+
+
+def test_as_json(nfsverity: Any, serve: Any, signed: Path, newer: Path) -> None:
+    url = serve(newer).url
+    report = nfsverity.json("diff", str(signed / "big.bin"), url + "/big.bin", status=5)
+    (file,) = report["files"]
+    assert file["ranges"] == [
+        {"offset": "65536", "length": "65536", "side": "both"},
+        {"offset": "327680", "length": "65536", "side": "both"},
+        {"offset": "524288", "length": "4", "side": "b"},
+    ]
+    assert (file["path"], file["state"], file["a"]["size"], file["b"]["size"]) == ("", "changed", "524288", "524292")
+    assert int(file["a"]["generation"]) < int(file["b"]["generation"])
+    assert (report["ranges"], report["bytes"], report["changed"], report["same"]) == (3, "131076", 1, 0)
+    assert 0 < int(report["hashes"]) < 20
+    assert (report["a"], report["b"]) == (str(signed / "big.bin"), url + "/big.bin")
+    same = nfsverity.json("diff", str(signed / "big.bin"), str(signed / "big.bin"))
+    assert (same["files"][0]["state"], same["files"][0]["ranges"], same["hashes"]) == ("same", [], "0")
+
+
+def test_no_content_crosses_the_wire(nfsverity: Any, serve: Any, slow: Any, signed: Path, newer: Path) -> None:
+    proxy = slow(serve(newer).port, 4096)
+    assert nfsverity("diff", signed / "big.bin", proxy.url + "/big.bin", status=5).text.startswith(RANGES)
+    assert not proxy.stalled.is_set()
+
+
+def test_only_the_mode(nfsverity: Any, signed: Path, newer: Path) -> None:
+    result = nfsverity("diff", signed / "sub" / "tool", newer / "sub" / "tool", status=5)
+    assert result.text == "the content is the same, but only one of them is executable\n"
+
+
+@pytest.mark.spec("fim-diff-2")
+def test_what_cannot_be_compared(nfsverity: Any, alice: Any, signed: Path, newer: Path) -> None:
+    nfsverity("sign", *alice.options, "--unit-size", "4096", newer)
+    result = nfsverity("diff", signed / "big.bin", newer / "big.bin", status=6)
+    assert "different unit sizes, 65536 and 4096" in result.err
+    assert "nfsverity get" in result.err
+    assert nfsverity.json("diff", str(signed / "big.bin"), str(newer / "big.bin"), status=6)["error"]["verdict"] is None
+    report = nfsverity.json("diff", "--ranges", str(signed), str(newer), status=5)
+    states = {file["path"]: file["state"] for file in report["files"]}
+    assert (states["big.bin"], states["empty"], states["sub/tool"]) == ("changed", "same", "incomparable")
+    assert next(file for file in report["files"] if file["path"] == "big.bin")["ranges"] is None
+
+
+# kept trees
+
+
+@pytest.fixture
+def large(nfsverity: Any, alice: Any, signed: Path) -> Path:
+    """A file whose tree is kept in a file of its own, in two versions: in `signed` and beside it."""
+    (signed / "large").write_bytes(os.urandom(6 * 2**20))
+    nfsverity("sign", *alice.options, "--unit-size", "4096", signed / "large")
+    other = shutil.copytree(signed, signed.parent / "other")
+    with (other / "large").open("r+b") as file:
+        file.seek(1000 * 4096)
+        file.write(b"!")
+    nfsverity("sign", *alice.options, other / "large")
+    return other
+
+
+def kept(root: Path) -> list[Path]:
+    found = list((root / ".nfsverity" / "trees").iterdir())
+    assert found
+    return found
+
+
+@pytest.mark.spec("fim-cache-1", "fim-cache-3", "fim-diff-1")
+@pytest.mark.parametrize("fate", ["whole", "missing", "damaged", "cut off", "swapped"])
+def test_whatever_becomes_of_a_kept_tree(nfsverity: Any, signed: Path, large: Path, fate: str) -> None:
+    for path in kept(signed):
+        data = path.read_bytes()
+        path.unlink()
+        if fate == "damaged":
+            path.write_bytes(bytes(byte ^ 1 for byte in data))
+        elif fate == "cut off":
+            path.write_bytes(data[:-1])
+        elif fate == "swapped":
+            path.write_bytes(max(kept(large), key=lambda kept: kept.stat().st_mtime).read_bytes())
+        elif fate == "whole":
+            path.write_bytes(data)
+    result = nfsverity("diff", signed / "large", large / "large", status=5)
+    assert result.text == "bytes 4096000 to 4100095 differ\n1 range, 4,096 bytes of 6,291,456\n"
+
+
+@pytest.mark.spec("fim-diff-1")
+def test_neither_a_kept_tree_nor_the_content(nfsverity: Any, signed: Path, large: Path) -> None:
+    for path in kept(large):
+        path.unlink()
+    (large / "large").write_bytes((signed / "large").read_bytes())
+    result = nfsverity("diff", signed / "large", large / "large", status=1)
+    assert "mismatch" in result.err
+    (large / "large").write_bytes(b"short")
+    assert "the size is not what was signed" in nfsverity("diff", signed / "large", large / "large", status=1).err
+
+
+# trees
+
+
+@pytest.mark.parametrize("served", ["", "a", "b", "ab"])
+def test_trees(nfsverity: Any, serve: Any, signed: Path, newer: Path, served: str) -> None:
+    a = serve(signed).url + "/" if "a" in served else signed
+    b = serve(newer).url + "/" if "b" in served else newer
+    result = nfsverity("diff", a, b, status=5)
+    lines = result.text.splitlines()
+    assert lines[:-1] == [
+        "removed       a.txt",
+        "changed       big.bin",
+        "mode          sub/tool",
+        "added         sub/new/file",
+    ]
+    assert lines[-1].startswith("3 same, 1 changed, 1 mode, 1 added, 1 removed")
+    text = nfsverity("diff", "--ranges", a, b, status=5).text
+    assert "changed       big.bin\n" + "".join(f"    {line}\n" for line in RANGES.splitlines()) in text
+    assert nfsverity("diff", a, a).text == ""
+    below = nfsverity("diff", f"{a}/sub" if isinstance(a, Path) else f"{a}sub", newer / "sub", status=5).text
+    assert below.startswith("mode          tool\nadded         new/file\n")
+
+
+def test_trees_as_json(nfsverity: Any, signed: Path, newer: Path) -> None:
+    report = nfsverity.json("diff", str(signed), str(newer), status=5)
+    assert {state: report[state] for state in STATES} == {
+        "same": 3, "changed": 1, "mode": 1, "added": 1, "removed": 1, "incomparable": 0, "failed": 0
+    }  # fmt: skip
+    files = {file["path"]: file for file in report["files"]}
+    assert (files["a.txt"]["b"], files["sub/new/file"]["a"]) == (None, None)
+    assert files["big.bin"]["ranges"] is None, "not asked for"
+    odd = files[None]
+    assert (odd["path_base64"], odd["state"]) == ("c3ViL2NhZuk=", "same")
+
+
+def test_a_file_that_became_a_directory(nfsverity: Any, alice: Any, signed: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(signed, tmp_path / "other")
+    (other / "a.txt").unlink()
+    (other / "a.txt").mkdir()
+    (other / "a.txt" / "b").write_bytes(b"b")
+    nfsverity("sign", *alice.options, other)
+    lines = nfsverity("diff", signed, other, status=5).text.splitlines()
+    assert lines[:2] == ["removed       a.txt", "added         a.txt/b"]
+
+
+@pytest.mark.spec("fim-diff-1")
+def test_what_does_not_verify(nfsverity: Any, serve: Any, alice: Any, bob: Any, signed: Path, newer: Path) -> None:
+    nfsverity("sign", *bob.options, "--unit-size", "4096", newer / "sub" / "new")
+    url = serve(newer, "--all").url
+    (newer / "unsigned").write_bytes(b"x")
+    report = nfsverity.json("diff", str(signed), url + "/", status=1)
+    failed = {file["path"]: file["error"]["verdict"] for file in report["files"] if file["state"] == "failed"}
+    assert failed == {"sub/new/file": "untrusted", "unsigned": "unsigned"}
+    assert report["changed"] == 1, "all else is compared"
+    assert "untrusted" in nfsverity("diff", newer / "sub" / "new" / "file", signed / "empty", status=1).err
+    assert "unsigned" in nfsverity("diff", signed / "empty", url + "/unsigned", status=1).err
+
+
+def test_what_cannot_be_asked_for(nfsverity: Any, url: str, tree: Path) -> None:
+    assert f"{url}/none" in nfsverity("diff", url + "/none", url + "/a.txt", status=3).err
+    assert "name two files" in nfsverity("diff", url + "/", url + "/a.txt", status=2).err
+    assert "unsigned" in nfsverity("diff", tree / "a.txt", url + "/a.txt", status=1).err
+    assert "No such file" in nfsverity("diff", tree / "none", url + "/a.txt", status=4).err

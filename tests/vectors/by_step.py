@@ -44,7 +44,9 @@ def _marks() -> Iterator[Vector]:
         return {
             "entry": of,
             "volume": sample.VOLUME,
+            "kind": records.FILE,
             "path": sample.PATH,
+            "signer": (example() if of == 0 else pinned(keys.ED25519)).name,
             "generation": Long(generation),
             "tag": tag if changed_tag is None else changed_tag,
         }

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -86,6 +86,9 @@ ACCEPTED: dict[str, Any] = {
 }
 
 
+NOTHING_REVOKED: dict[str, Any] = {"items": [], "accepted": []}
+
+
 @dataclass(frozen=True)
 class Case:
     statement: bytes
@@ -103,6 +106,8 @@ class Case:
     certificates: tuple[dict[str, Any], ...] = ()
     accepted: dict[str, Any] | None = None
     marks: tuple[dict[str, Any], ...] = ()
+    revoked: dict[str, Any] = field(default_factory=lambda: NOTHING_REVOKED)
+    wanted: int = records.FILE
     content: bytes | None = None
     read: dict[str, Any] | None = None
 
@@ -117,6 +122,7 @@ class Case:
 
     def input(self) -> dict[str, Any]:
         return {
+            "wanted": self.wanted,
             "record": self.encoded(),
             "now": Long(self.now),
             "path": self.path,
@@ -126,6 +132,7 @@ class Case:
             "certificates": list(self.certificates),
             "accepted": self.accepted,
             "marks": list(self.marks),
+            "revoked": self.revoked,
             "content": self.content,
             "read": self.read,
         }

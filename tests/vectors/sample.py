@@ -44,6 +44,11 @@ def statement(**changed: Any) -> records.Statement:
     return records.Statement(**(fields | changed))
 
 
+def revocation(**changed: Any) -> records.Statement:
+    """Of the same volume and generation; of nothing, unless items are given."""
+    return statement(**({"kind": records.REVOCATION} | changed))
+
+
 def fields(of: records.Statement) -> dict[str, Any]:
     """What a decoder finds in a statement."""
     content = {
@@ -57,6 +62,10 @@ def fields(of: records.Statement) -> dict[str, Any]:
             "volume": of.volume, "label": of.label, "path": of.path, "when": when, "executable": bool(of.executable),
             "content": content,
         }  # fmt: skip
+    elif of.kind == records.REVOCATION:
+        when = {"generation": Long(of.generation), "issued": Long(of.issued), "not_after": Long(of.not_after)}
+        items = [{"what": what, "hash": hash, "digest": digest} for what, hash, digest in of.items]
+        found["revocation"] = {"volume": of.volume, "label": of.label, "when": when, "items": items}
     else:
         found["content"] = content
     found["extensions"] = [

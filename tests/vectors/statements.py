@@ -11,7 +11,7 @@ from oracle import records
 from oracle.xdr import uint
 
 from .form import Vector
-from .sample import fields, root_of, statement
+from .sample import fields, revocation, root_of, statement
 from .trees import HASHES
 
 DEC = ("fim-dec-1",)
@@ -21,6 +21,7 @@ I64 = (-(2**63), 2**63 - 1)
 def build() -> Iterator[Vector]:
     yield from _fields()
     yield from _contents()
+    yield from _revocations()
     yield from _structure()
 
 
@@ -234,6 +235,90 @@ def _contents() -> Iterator[Vector]:
         "nseconds", "10^9 nanoseconds", "malformed", DEC, bytes=statement(kind=records.CONTENT, nseconds=10**9).encode()
     )
     yield base.fault("cut", "cut by four bytes", "malformed", DEC, bytes=base.input["bytes"][:-4])
+
+
+def _revocations() -> Iterator[Vector]:
+    """Kind revocation: its form. Whether what an item names is known is judged later."""
+    rule = ("fim-rev-2", "fim-dec-1")
+    lengths = {number: len(digest(b"")) for number, digest in HASHES.items()}
+
+    def of(slug: str, about: str, items: Sequence[tuple[int, int, bytes]], **changed: Any) -> Vector:
+        return good(f"revocation-{slug}", about, revocation(items=items, **changed), (*rule, "fim-kind-3"))
+
+    key, version = (records.PUBLIC_KEY, 1, b"\1" * 32), (records.VERSION, 1, b"\2" * 32)
+    empty = good("revocation", "a revocation without items", revocation(), (*rule, "fim-kind-3", "fim-kind-2"))
+    yield empty
+    two = of("two", "of a key and a version", [key, version])
+    yield two
+    for number, length in lengths.items():
+        yield of(f"hash-{number}", f"under hash {number}", [(records.PUBLIC_KEY, number, b"\3" * length)])
+    for length in (0, 1, 32, 64):
+        yield of(f"unknown-{length}", f"under hash 99, of {length} bytes", [(records.VERSION, 99, b"\4" * length)])
+    for what in (0, 3, 2**32 - 1):
+        yield of(f"what-{what}", f"of what has number {what}", [(what, 1, b"\5" * 32)])
+    yield of("prefix", "a digest and a longer one that begins with it", [(2, 99, b"a"), (2, 99, b"ab")])
+    yield of(
+        "first-bytes", "digests in the order of their bytes, whatever their lengths", [(2, 99, b"ab"), (2, 99, b"b")]
+    )
+    yield of("by-what", "what comes before hash and digest", [(1, 99, b"z"), (2, 1, b"\0" * 32)])
+    yield of("by-hash", "hash comes before digest", [(2, 1, b"\xff" * 32), (2, 99, b"a")])
+    yield of("high", "numbers above 2^31 are above those below", [(1, 99, b""), (2**31, 99, b"")])
+    full = of("128", "128 items", [(2, 1, bytes([n]) * 32) for n in range(128)])
+    yield full
+    longest = [(2, 99, bytes([n]) * 48) for n in range(128)]
+    yield of("longest", "128 items of 48 bytes, and the longest label", longest, label=b"l" * 255)
+
+    def bad(
+        base: Vector, slug: str, about: str, items: Sequence[tuple[int, int, bytes]], clauses: Sequence[str] = rule
+    ) -> Vector:
+        return base.fault(slug, about, "malformed", clauses, bytes=revocation(items=items).encode())
+
+    for slug, about, items in (
+        ("twice", "the same item twice", [key, key]),
+        ("falling-what", "a version before a key", [version, key]),
+        ("falling-hash", "hashes that fall", [(1, 8, bytes(64)), (1, 1, bytes(32))]),
+        ("falling-digest", "digests that fall", [(1, 1, b"\2" * 32), key]),
+        ("falling-prefix", "a digest after a longer one that begins with it", [(2, 99, b"ab"), (2, 99, b"a")]),
+        ("falling-high", "a number above 2^31 before one below", [(2**31, 99, b""), (1, 99, b"")]),
+        ("third", "only the third out of order", [key, version, (1, 1, b"\6" * 32)]),
+    ):
+        yield bad(two, slug, about, items)
+    for number, length in lengths.items():
+        for other in sorted({0, 32, 48, 64} - {length}):
+            about = f"a digest of {other} bytes under hash {number}"
+            yield bad(two, f"hash-{number}-{other}", about, [(2, number, bytes(other))], DEC)
+    yield bad(two, "unknown-65", "a digest of 65 bytes", [(2, 99, bytes(65))], ("fim-dec-1", "fim-dec-3"))
+    many = [(2, 1, n.to_bytes(32)) for n in range(129)]
+    yield bad(full, "129", "129 items", many, ("fim-dec-1", "fim-dec-3"))
+    wide = [(2, 8, bytes([n]) * 64) for n in range(128)]
+    yield bad(full, "wide", "128 items of 64 bytes, longer than a statement may be", wide, ("fim-dec-1", "fim-dec-3"))
+    data = empty.input["bytes"]
+    for slug, count in (("1", 1), ("129", 129), ("max", 2**32 - 1)):
+        changed = data[:-8] + uint(count) + data[-4:]
+        about = f"{count} items announced, none there"
+        yield empty.fault(f"announces-{slug}", about, "malformed", ("fim-dec-1", "fim-dec-3"), bytes=changed)
+    yield empty.fault("cut", "cut by four bytes", "malformed", DEC, bytes=data[:-4])
+    yield empty.fault("longer", "with four bytes more", "malformed", DEC, bytes=data + bytes(4))
+    for slug, about, fields_ in (
+        ("label", "a label that is not a name", {"label": b"a/b"}),
+        ("generation", "generation 2^64 - 1", {"generation": 2**64 - 1}),
+    ):
+        yield empty.fault(slug, about, "malformed", DEC, bytes=revocation(**fields_).encode())
+    odd = of("odd", "a digest that is padded", [(2, 99, b"abc")])
+    yield odd
+    padded = odd.input["bytes"].replace(b"abc\0", b"abc\1")
+    yield odd.fault("padding", "its padding is not zero", "malformed", DEC, bytes=padded)
+    for kind, name in ((records.FILE, "file"), (records.CONTENT, "content")):
+        clauses = ("fim-kind-1", "fim-kind-2")
+        yield empty.fault(f"as-{name}", f"where one of kind {name} is wanted", "wrong-kind", clauses, wanted=kind)
+        yield empty.fault(
+            name, f"one of kind {name} instead", "wrong-kind", ("fim-kind-3", "fim-kind-2"),
+            bytes=statement(kind=kind).encode(),
+        )  # fmt: skip
+    yield empty.fault(
+        "kind-3", "one of kind volume instead", "wrong-kind", ("fim-kind-3", "fim-kind-2"),
+        bytes=data[:12] + uint(3) + data[16:],
+    )  # fmt: skip
 
 
 def _structure() -> Iterator[Vector]:

@@ -13,6 +13,7 @@ from . import (
     block_trees,
     by_algorithm,
     by_certificate,
+    by_revocation,
     by_step,
     by_trust,
     certificates,
@@ -41,7 +42,7 @@ FOLDER = SPEC / "vectors"
 
 def _verification() -> Iterable[Vector]:
     yield from changes.build(json.loads((SPEC / "verdicts.json").read_text())["changes"])
-    for module in (by_algorithm, by_certificate, by_trust, by_step):
+    for module in (by_algorithm, by_certificate, by_trust, by_step, by_revocation):
         yield from module.build()
 
 

@@ -19,10 +19,23 @@ from nfsverity_proto import fsverity, messages, proof, rpc, signature, slices, t
 from nfsverity_proto import path as names
 from nfsverity_proto.errors import MalformedMessage, Mismatch, RpcRefused, StatusError, VerificationError
 from nfsverity_proto.hashes import hash_by_number
+from nfsverity_proto.marks import NO_MARKS, Mark, Marks
 from nfsverity_proto.record import Fingerprint, decode_record, encode_record, signed_bytes
-from nfsverity_proto.statement import File, Kind, Statement, decode_statement, encode_statement, tag_of
+from nfsverity_proto.revocation import Accepted, Revoked
+from nfsverity_proto.statement import (
+    File,
+    Item,
+    Kind,
+    Revocation,
+    Statement,
+    Tag,
+    When,
+    decode_statement,
+    encode_statement,
+    tag_of,
+)
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import ALL_ALGORITHMS, Algorithms, Expected, verify_record
+from nfsverity_proto.verification import ALL_ALGORITHMS, Algorithms, Expected, verify_record, verify_revocation
 
 FOLDER = Path(__file__).parents[2] / "spec" / "vectors"
 Json = dict[str, Any]
@@ -255,9 +268,22 @@ def _fold_blocks(blocks: fsverity.BlockTree, given: Json) -> str:
 # Statements and records
 
 
+def when_fields(when: When) -> Json:
+    return {"generation": str(when.generation), "issued": str(when.issued), "not_after": str(when.not_after)}
+
+
 def statement_fields(statement: Statement) -> Json:
     found: Json = {"hash": statement.hash, "kind": int(statement.kind)}
     claim = statement.claim
+    extensions = [
+        {"number": one.number, "critical": one.critical, "value": one.value.hex()} for one in statement.extensions
+    ]
+    if isinstance(claim, Revocation):
+        items = [{"what": one.what, "hash": one.hash, "digest": one.digest.hex()} for one in claim.items]
+        found["revocation"] = {
+            "volume": claim.volume.hex(), "label": claim.label.hex(), "when": when_fields(claim.when), "items": items,
+        }  # fmt: skip
+        return found | {"extensions": extensions}
     content = claim.content if isinstance(claim, File) else claim
     described = {
         "mtime": {"seconds": str(content.mtime.seconds), "nseconds": content.mtime.nseconds},
@@ -269,21 +295,13 @@ def statement_fields(statement: Statement) -> Json:
         },
     }
     if isinstance(claim, File):
-        when = {
-            "generation": str(claim.when.generation),
-            "issued": str(claim.when.issued),
-            "not_after": str(claim.when.not_after),
-        }
         found["file"] = {
-            "volume": claim.volume.hex(), "label": claim.label.hex(), "path": claim.path.hex(), "when": when,
-            "executable": claim.executable, "content": described,
+            "volume": claim.volume.hex(), "label": claim.label.hex(), "path": claim.path.hex(),
+            "when": when_fields(claim.when), "executable": claim.executable, "content": described,
         }  # fmt: skip
     else:
         found["content"] = described
-    found["extensions"] = [
-        {"number": one.number, "critical": one.critical, "value": one.value.hex()} for one in statement.extensions
-    ]
-    return found
+    return found | {"extensions": extensions}
 
 
 @cases("statement")
@@ -358,7 +376,38 @@ def entry_of(given: Json) -> TrustEntry:
     )
 
 
-def verified(given: Json) -> Any:
+def spki_of(name: str) -> bytes:
+    return x509.parse_certificate(certificates()[name]).key_id()
+
+
+def items_of(given: list[Json]) -> frozenset[Item]:
+    return frozenset(Item(one["what"], one["hash"], data_of(one["digest"])) for one in given)
+
+
+class KeptMarks:
+    """The marks of a vector."""
+
+    def __init__(self, given: Json) -> None:
+        self.kept: dict[tuple[bytes, bytes, int, bytes], dict[bytes, Mark]] = {}
+        for one in given["marks"]:
+            anchor = certificates()[given["trust"][one["entry"]]["anchor"]]
+            under = anchor, data_of(one["volume"]), one["kind"], data_of(one["path"])
+            mark = Mark(int(one["generation"]), Tag(one["tag"]["hash"], data_of(one["tag"]["digest"])))
+            self.kept.setdefault(under, {})[spki_of(one["signer"])] = mark
+
+    def under(self, anchor: bytes, volume: bytes, kind: Kind, path: bytes) -> dict[bytes, Mark]:
+        return self.kept.get((anchor, volume, int(kind), path), {})
+
+
+def revoked_of(given: Json) -> Revoked:
+    latest = {
+        spki_of(one["signer"]): Accepted(int(one["generation"]), int(one["not_after"]), items_of(one["items"]))
+        for one in given["accepted"]
+    }
+    return Revoked(items_of(given["items"]), latest)
+
+
+def verified(given: Json, marks: Marks | None = None) -> Any:
     """Steps 0 to 12, then 13 for the content that is given."""
     accepted = given["accepted"]
     algorithms = ALL_ALGORITHMS if accepted is None else Algorithms(
@@ -366,7 +415,8 @@ def verified(given: Json) -> Any:
     )  # fmt: skip
     record = None if given["record"] is None else data_of(given["record"])
     volumes = given["volumes"]
-    found = verify_record(
+    verify = verify_revocation if given["wanted"] == Kind.REVOCATION else verify_record
+    found = verify(
         record,
         Expected(data_of(given["path"]), None if volumes is None else frozenset(map(data_of, volumes)), given["url"]),
         [entry_of(entry) for entry in given["trust"]],
@@ -376,6 +426,8 @@ def verified(given: Json) -> Any:
         },
         int(given["now"]),
         algorithms,
+        KeptMarks(given) if marks is None else marks,
+        revoked_of(given["revoked"]),
     )
     if given["content"] is not None:
         verify_content(found, data_of(given["content"]), given["read"])
@@ -398,18 +450,23 @@ def verify_content(found: Any, content: bytes, read: Json | None) -> None:
         raise Mismatch("units")
 
 
+def verdict_of(given: Json, marks: Marks | None = None) -> str:
+    try:
+        verified(given, marks)
+    except VerificationError as error:
+        return error.verdict
+    return "verified"
+
+
 @cases("verification")
 def test_verification(vector: Json) -> None:
-    expected = vector.get("output", {}).get("without_marks", vector["outcome"])  # no marks are kept here
-    try:
+    assert verdict_of(vector["input"]) == vector["outcome"], vector["about"]
+    output = vector.get("output", {})
+    if "without_marks" in output:
+        assert verdict_of(vector["input"], NO_MARKS) == output["without_marks"], vector["about"]
+    if "tag" in output:
         found = verified(vector["input"])
-    except VerificationError as error:
-        verdict = error.verdict
-    else:
-        verdict = "verified"
-    assert verdict == expected, vector["about"]
-    if "tag" in vector.get("output", {}):
-        assert vector["output"]["tag"] == {"hash": found.tag.hash, "digest": found.tag.digest.hex()}
+        assert output["tag"] == {"hash": found.tag.hash, "digest": found.tag.digest.hex()}
 
 
 @cases("scope")

@@ -157,8 +157,52 @@ export function decodeRecord(bytes) {
   return { statement, attestations };
 }
 
+export const FILE = 2;
+export const REVOCATION = 4;
+export const PUBLIC_KEY = 1;      // what an item names
+export const VERSION = 2;
+
+const readWhen = (reader) => {
+  const generation = reader.u64();
+  if (generation === 2n ** 64n - 1n) malformed('generation');
+  return { generation, issued: reader.i64(), notAfter: reader.i64() };
+};
+
+/** fim-rev-2: by what, hash and digest. */
+const rank = (one, other) =>
+  one.what - other.what || one.hash - other.hash || Buffer.compare(one.digest, other.digest);
+
+function readItems(reader) {
+  const items = [];
+  const count = reader.count(128, 12);
+  for (let k = 0; k < count; k += 1) {
+    const item = { what: reader.u32(), hash: reader.u32() };
+    item.digest = sized(item.hash, reader.opaque(64));
+    if (k > 0 && rank(items[k - 1], item) >= 0) malformed('items are out of order');
+    items.push(item);
+  }
+  return items;
+}
+
+function readFile(reader, statement) {
+  statement.path = reader.opaque(4095);
+  if (!isPath(statement.path)) malformed('path');
+  Object.assign(statement, readWhen(reader));
+  statement.executable = reader.bool();
+  statement.mtime = { seconds: reader.i64(), nseconds: reader.u32() };
+  if (statement.mtime.nseconds > 999999999) malformed('nseconds');
+  const tree = { type: reader.u32(), unitLog2: reader.u32() };
+  if (tree.unitLog2 < 12 || tree.unitLog2 > 24) malformed('unit_log2');
+  tree.size = reader.u64();
+  if (tree.size > 2n ** 63n - 1n) malformed('size');
+  tree.root = sized(statement.hash, reader.opaque(64));
+  statement.tree = tree;
+}
+
+export const sameItem = (one, other) => rank(one, other) === 0;
+
 /** Steps 1 and 2 for the statement (fim-dec-5, fim-kind-2). */
-export function decodeStatement(bytes) {
+export function decodeStatement(bytes, wanted = FILE) {
   if (bytes.length > 8192) malformed('above 8,192 bytes');
   const reader = new Reader(bytes, 'statement');
   if (reader.u32() !== 0x4e465356) malformed('magic');
@@ -167,28 +211,19 @@ export function decodeStatement(bytes) {
   const hash = reader.u32();
   const kind = reader.u32();
   if (kind < 1 || kind > 4) malformed(`kind ${kind}`);
-  if (kind !== 2) {                                            // fim-kind-1
-    throw new Verdict(2, 'wrong-kind', `kind ${kind} instead of 2`);
+  if (kind !== wanted) {                                       // fim-kind-1, fim-kind-3
+    throw new Verdict(2, 'wrong-kind', `kind ${kind} instead of ${wanted}`);
   }
-  const statement = { hash };
+  const statement = { hash, kind };
   statement.volume = reader.fixed(16);
   statement.label = reader.opaque(255);
   if (!isName(statement.label)) malformed('label');            // fim-path-8
-  statement.path = reader.opaque(4095);
-  if (!isPath(statement.path)) malformed('path');
-  statement.generation = reader.u64();
-  if (statement.generation === 2n ** 64n - 1n) malformed('generation');
-  statement.issued = reader.i64();
-  statement.notAfter = reader.i64();
-  statement.executable = reader.bool();
-  statement.mtime = { seconds: reader.i64(), nseconds: reader.u32() };
-  if (statement.mtime.nseconds > 999999999) malformed('nseconds');
-  const tree = { type: reader.u32(), unitLog2: reader.u32() };
-  if (tree.unitLog2 < 12 || tree.unitLog2 > 24) malformed('unit_log2');
-  tree.size = reader.u64();
-  if (tree.size > 2n ** 63n - 1n) malformed('size');
-  tree.root = sized(hash, reader.opaque(64));
-  statement.tree = tree;
+  if (kind === REVOCATION) {
+    Object.assign(statement, readWhen(reader));
+    statement.items = readItems(reader);
+  } else {
+    readFile(reader, statement);
+  }
   statement.extensions = [];
   const count = reader.count(16, 12);
   for (let k = 0; k < count; k += 1) {

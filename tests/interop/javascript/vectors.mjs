@@ -67,9 +67,13 @@ function proof(given) {
 }
 
 function statement(given) {
-  if (given.wanted !== 2) return SKIPPED;
-  const found = fim.decodeStatement(bytes(given.bytes));
-  return { generation: `${found.generation}`, path: found.path.toString('hex') };
+  if (given.wanted === 1) return SKIPPED;
+  const found = fim.decodeStatement(bytes(given.bytes), given.wanted);
+  return {
+    generation: `${found.generation}`,
+    ...(found.path ? { path: found.path.toString('hex') } : {}),
+    ...(found.items ? { items: found.items.map((item) => ({ ...item, digest: item.digest.toString('hex') })) } : {}),
+  };
 }
 
 function record(given) {
@@ -91,19 +95,29 @@ function verification(given) {
     subject: (entry.subject ?? []).map(({ type, value }) => `${type}=${value}`),
     volumes: entry.volumes.map(bytes),
   }));
-  const marks = (anchor, volume, path) => given.marks
+  const keyOf = (name) => fim.decodeCertificate(CERTIFICATES.get(name)).spki;
+  const marks = (anchor, volume, kind, path) => given.marks
     .filter((mark) => trust[mark.entry].anchor.equals(anchor) && bytes(mark.volume).equals(volume)
-      && bytes(mark.path).equals(path))
+      && mark.kind === kind && bytes(mark.path).equals(path))
     .map((mark) => ({
-      generation: BigInt(mark.generation), tag: { hash: mark.tag.hash, digest: bytes(mark.tag.digest) },
-    }))[0];
+      key: keyOf(mark.signer), generation: BigInt(mark.generation),
+      tag: { hash: mark.tag.hash, digest: bytes(mark.tag.digest) },
+    }));
+  const items = (list) => list.map((item) => ({ ...item, digest: bytes(item.digest) }));
+  const revoked = {
+    items: items(given.revoked.items),
+    accepted: given.revoked.accepted.map((one) => ({
+      key: keyOf(one.signer), generation: BigInt(one.generation), notAfter: BigInt(one.not_after),
+      items: items(one.items),
+    })),
+  };
   const accepted = given.accepted && {
     hashes: given.accepted.hashes, schemes: given.accepted.schemes, unitLog2s: given.accepted.unit_log2s,
   };
   const { statement: file } = fim.verifyRecord(
     given.record === null ? null : bytes(given.record),
     { path: bytes(given.path), volumes: given.volumes?.map(bytes) ?? null, url: given.url },
-    trust, given.now, { marks, accepted: accepted ?? fim.ALL });
+    trust, given.now, { marks, revoked, kind: given.wanted, accepted: accepted ?? fim.ALL });
   if (given.content !== null) {
     const content = bytes(given.content);
     if (given.read === null) {
@@ -129,7 +143,11 @@ function outcome(run, given) {
   }
 }
 
-const fields = ({ when, path }) => ({ generation: when.generation, path: bytes(path).toString('hex') });
+const fields = ({ when, path, items }) => ({
+  generation: when.generation,
+  ...(path === undefined ? {} : { path: bytes(path).toString('hex') }),
+  ...(items === undefined ? {} : { items: items.map((item) => ({ ...item, digest: bytes(item.digest).toString('hex') })) }),
+});
 
 /** Whether all of `part` is in `whole`. */
 const within = (part, whole) => Object.entries(part).every(([key, value]) =>
@@ -145,7 +163,7 @@ for (const [subject, run] of Object.entries({ tree, proof, statement, record, si
     if (found === SKIPPED) continue;
     count += 1;
     const output = subject === 'statement'
-      ? vector.output && fields(vector.output.statement.file)
+      ? vector.output && fields(vector.output.statement.file ?? vector.output.statement.revocation)
       : vector.output;
     const good = typeof found === 'string'
       ? found === vector.outcome : vector.outcome === 'ok' && within(found, output);

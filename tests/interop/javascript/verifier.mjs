@@ -2,11 +2,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 
 // The ordered verification ("Verification"), with pins as trust entries.
-// Nothing is kept here: marks and bindings are the caller's.
+// Nothing is kept here: marks, bindings and what is revoked are the caller's.
 
 import {
-  KNOWN_HASHES, Verdict, decodeRecord, decodeStatement, digest, digestLength, sameTag,
-  signedBytes, tag,
+  FILE, KNOWN_HASHES, PUBLIC_KEY, REVOCATION, VERSION, Verdict, decodeRecord, decodeStatement, digest,
+  digestLength, sameItem, sameTag, signedBytes, tag,
 } from './record.mjs';
 import {
   KNOWN_SCHEMES, decodeCertificate, fits, signatureVerifies,
@@ -67,8 +67,14 @@ function checkHash(step, number) {
   if (!KNOWN_HASHES.includes(number)) throw new Verdict(step, 'unsupported', `hash ${number}`);
 }
 
+/** fim-rev-3: the key is one of the items, under the hash of any of them. */
+const keyRevoked = (items, spki) => items.some(
+  ({ what, hash, digest: value }) => what === PUBLIC_KEY && digest(hash, spki).equals(value));
+
 /** Steps 6 to 9: who signed, and the entries by which it is believed. */
-function checkAttestation({ type, signature }, statement, file, expected, trust, now, accepted) {
+function checkAttestation(
+  { type, signature }, statement, volume, expected, trust, revoked, now, accepted,
+) {
   if (type !== 1) throw new Verdict(6, 'unsupported', `attestation type ${type}`);
   const { signer, scheme, value } = signature;
   if (!KNOWN_SCHEMES.includes(scheme)) throw new Verdict(6, 'unsupported', `scheme ${scheme}`);
@@ -83,18 +89,21 @@ function checkAttestation({ type, signature }, statement, file, expected, trust,
   if (candidates.length === 0) throw new Verdict(7, 'untrusted', fingerprint);
   const certificate = decodeCertificate(candidates[0].anchor);
   const entries = candidates.filter((candidate) =>
-    covers(candidate, file.volume, expected.url)
+    covers(candidate, volume, expected.url)
     && (candidate.schemes.length === 0 || candidate.schemes.includes(scheme))
     && (certificate === null                                   // fim-trust-6
       || candidate.subject.every((part) => certificate.subject.includes(part))));
   if (entries.length === 0) {
     throw new Verdict(7, 'out-of-scope',
-      `${certificate?.subject.join(',')} for ${file.volume.toString('hex')}`);
+      `${certificate?.subject.join(',')} for ${volume.toString('hex')}`);
   }
 
   if (certificate === null) throw new Verdict(8, 'bad-certificate', 'not decodable');
   if (!fits(scheme, certificate.spki)) {                       // fim-sig-3
     throw new Verdict(8, 'bad-certificate', `no key for scheme ${scheme}`);
+  }
+  if (keyRevoked(revoked.items, certificate.spki)) {
+    throw new Verdict(8, 'revoked', fingerprint);
   }
   if (now < certificate.notBefore) {                           // fim-cert-4
     throw new Verdict(8, 'not-yet-valid', `${now} < ${certificate.notBefore}`);
@@ -115,44 +124,102 @@ function checkAttestation({ type, signature }, statement, file, expected, trust,
   return { entries, key: certificate.spki.toString('hex'), fingerprint };
 }
 
+/** Step 5 for what the statement is about. */
+function checkClaim({ kind, tree, items }, accepted) {
+  if (kind === REVOCATION) {
+    for (const { what, hash } of items) {                      // fim-rev-4
+      if (what !== PUBLIC_KEY && what !== VERSION) {
+        throw new Verdict(5, 'unsupported', `an item that names ${what}`);
+      }
+      if (what === PUBLIC_KEY) checkHash(5, hash);
+    }
+    return;
+  }
+  if (!TREE_TYPES.includes(tree.type)) {
+    throw new Verdict(5, 'unsupported', `tree type ${tree.type}`);
+  }
+  if (!accepted.unitLog2s.includes(tree.unitLog2)) {
+    throw new Verdict(5, 'refused-algorithm', `unit_log2 ${tree.unitLog2}`);
+  }
+}
+
+/** Step 11, and what of step 12 depends on the revocations accepted before. */
+function checkVersion(claim, version, expected, trust, marks, revoked, now) {
+  const { volume, kind, path = Buffer.alloc(0), generation } = claim;
+  const taken = { what: VERSION, ...version };
+  if (revoked.items.some((item) => sameItem(item, taken))) {
+    throw new Verdict(11, 'revoked', version.digest.toString('hex'));
+  }
+  const items = [...revoked.items, ...(claim.items ?? [])];    // fim-rev-8
+  const found = trust.filter((entry) => covers(entry, volume, expected.url))   // fim-mark-6
+    .flatMap(({ anchor }) => marks(anchor, volume, kind, path))
+    .filter(({ key }) => !keyRevoked(items, key));             // fim-mark-8
+  for (const mark of found) {
+    if (generation < mark.generation) {
+      throw new Verdict(11, 'rollback', `${generation} < ${mark.generation}`);
+    }
+  }
+  for (const mark of found) {
+    if (generation === mark.generation && !sameTag(version, mark.tag)) {
+      throw new Verdict(11, 'equivocation', version.digest.toString('hex'));
+    }
+  }
+  const before = revoked.accepted.filter(({ key }) => !keyRevoked(items, key));
+  if (kind === REVOCATION) {                                   // fim-rev-7
+    for (const item of before.flatMap((one) => one.items)) {
+      if (!claim.items.some((other) => sameItem(item, other))) {
+        throw new Verdict(11, 'rollback', `without ${item.digest.toString('hex')}`);
+      }
+    }
+  }
+  if (claim.issued > now + SKEW) {                             // 12
+    throw new Verdict(12, 'issued-in-future', `${claim.issued} > ${now} + ${SKEW}`);
+  }
+  const last = before.reduce((one, other) => (one.generation < other.generation ? other : one), { generation: -1n });
+  for (const notAfter of [claim.notAfter, ...(kind === FILE && before.length ? [last.notAfter] : [])]) {
+    if (now > notAfter) throw new Verdict(12, 'record-expired', `${now} > ${notAfter}`);      // fim-rev-12
+  }
+}
+
 /**
  * Steps 0 to 12 (fim-ver-4).  expected: {volumes or null, path, url};
- * marks: a function (anchor, volume, path) that gives {generation, tag}
- * or nothing.  Throws a Verdict, or returns the statement, its tag and
- * its signers; raising marks by them is the caller's (fim-mark-2).
+ * kind: FILE, or REVOCATION, which has no path;
+ * marks: a function (anchor, volume, kind, path) that gives a list of {key,
+ * generation, tag}; revoked: the items that count for the volume of the
+ * record, and of each signer's key the latest revocation that was accepted,
+ * {key, generation, notAfter, items}.  Throws a Verdict, or returns the
+ * statement, its tag and its signers; raising marks by them is the caller's
+ * (fim-mark-2).
  */
-export function verifyRecord(data, expected, trust, at, { accepted = ALL, marks = () => null } = {}) {
+export function verifyRecord(data, expected, trust, at, {
+  accepted = ALL, kind = FILE, marks = () => [], revoked = { items: [], accepted: [] },
+} = {}) {
   const now = BigInt(at);
   if (data == null) throw new Verdict(0, 'unsigned');          // 0
   const record = decodeRecord(data);                           // 1
-  const file = decodeStatement(record.statement);              // 1, 2
-  if (expected.volumes && !has(expected.volumes, file.volume)) {        // 3
-    throw new Verdict(3, 'wrong-volume', file.volume.toString('hex'));
+  const claim = decodeStatement(record.statement, kind);       // 1, 2
+  if (expected.volumes && !has(expected.volumes, claim.volume)) {       // 3
+    throw new Verdict(3, 'wrong-volume', claim.volume.toString('hex'));
   }
-  if (!file.path.equals(expected.path)) {                      // fim-path-5
-    throw new Verdict(3, 'wrong-path', `${file.path} instead of ${expected.path}`);
+  if (kind === FILE && !claim.path.equals(expected.path)) {    // fim-path-5
+    throw new Verdict(3, 'wrong-path', `${claim.path} instead of ${expected.path}`);
   }
-  for (const { critical, number } of file.extensions) {        // 4, fim-ext-2
+  for (const { critical, number } of claim.extensions) {       // 4, fim-ext-2
     if (critical && !EXTENSIONS.includes(number)) {
       throw new Verdict(4, 'unknown-extension', `${number}`);
     }
   }
-  checkHash(5, file.hash);                                     // 5
-  if (!accepted.hashes.includes(file.hash)) {
-    throw new Verdict(5, 'refused-algorithm', `hash ${file.hash}`);
+  checkHash(5, claim.hash);                                    // 5
+  if (!accepted.hashes.includes(claim.hash)) {
+    throw new Verdict(5, 'refused-algorithm', `hash ${claim.hash}`);
   }
-  if (!TREE_TYPES.includes(file.tree.type)) {
-    throw new Verdict(5, 'unsupported', `tree type ${file.tree.type}`);
-  }
-  if (!accepted.unitLog2s.includes(file.tree.unitLog2)) {
-    throw new Verdict(5, 'refused-algorithm', `unit_log2 ${file.tree.unitLog2}`);
-  }
+  checkClaim(claim, accepted);
   const signers = [];                                          // 6 to 9
   let furthest = null;
   for (const attestation of record.attestations) {             // fim-ver-5, fim-rec-3
     try {
       signers.push(checkAttestation(
-        attestation, record.statement, file, expected, trust, now, accepted));
+        attestation, record.statement, claim.volume, expected, trust, revoked, now, accepted));
     } catch (verdict) {
       if (!(verdict instanceof Verdict)) throw verdict;
       if (furthest === null || verdict.step > furthest.step) furthest = verdict;
@@ -161,30 +228,13 @@ export function verifyRecord(data, expected, trust, at, { accepted = ALL, marks 
   if (signers.length === 0) throw furthest;                    // fim-ver-6
   const keys = new Set(signers.map(({ key }) => key));         // 10, fim-trust-8
   for (const entry of trust) {                                 // fim-trust-7
-    if (covers(entry, file.volume, expected.url) && keys.size < entry.signers) {
+    if (covers(entry, claim.volume, expected.url) && keys.size < entry.signers) {
       throw new Verdict(10, 'too-few-signers', `${keys.size} of ${entry.signers}`);
     }
   }
-  const version = tag(file.hash, record.statement);            // 11
-  const found = trust.filter((entry) => covers(entry, file.volume, expected.url))   // fim-mark-6
-    .map(({ anchor }) => marks(anchor, file.volume, file.path)).filter(Boolean);
-  for (const mark of found) {
-    if (file.generation < mark.generation) {
-      throw new Verdict(11, 'rollback', `${file.generation} < ${mark.generation}`);
-    }
-  }
-  for (const mark of found) {
-    if (file.generation === mark.generation && !sameTag(version, mark.tag)) {
-      throw new Verdict(11, 'equivocation', version.digest.toString('hex'));
-    }
-  }
-  if (file.issued > now + SKEW) {                              // 12
-    throw new Verdict(12, 'issued-in-future', `${file.issued} > ${now} + ${SKEW}`);
-  }
-  if (now > file.notAfter) {
-    throw new Verdict(12, 'record-expired', `${now} > ${file.notAfter}`);
-  }
-  return { statement: file, tag: version, signers };
+  const version = tag(claim.hash, record.statement);           // 11, 12
+  checkVersion(claim, version, expected, trust, marks, revoked, now);
+  return { statement: claim, tag: version, signers };
 }
 
 const mismatch = (detail, ranges = []) =>

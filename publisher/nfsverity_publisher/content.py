@@ -37,12 +37,13 @@ class Hashed:
 
 
 class Hasher:
-    """Hashes the files of one tree. `made` are the tree files that it wrote."""
+    """Hashes the files of one tree. `made` are the tree files that it wrote, `new` those that were not there before."""
 
     def __init__(self, root: Path, jobs: int) -> None:
         self._root = root
         self._jobs = jobs
         self.made: list[Path] = []
+        self.new: list[Path] = []
 
     def hash(
         self, fd: int, names: Sequence[bytes], seen: Seen, hash: Hash, unit_log2: int, progress: Progress
@@ -96,6 +97,8 @@ class Hasher:
             os.truncate(temporary, length)
             root = make(Nodes(hash, shape, store))
             path = tree_path(self._root, hash.name, shape.unit_log2, root)
+            if not path.exists():
+                self.new.append(path)
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)

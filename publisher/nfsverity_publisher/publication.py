@@ -43,6 +43,7 @@ from nfsverity_store.layout import (
     TREES,
     Head,
     NotPublished,
+    StoreError,
     find_root,
     head_path,
     read_head,
@@ -57,6 +58,8 @@ from .workers import Changed
 RACY = 20_000_000
 """Nanoseconds. What was changed less than that before it was read may change again with no trace in `stat`, whose
 clock ticks every 1 to 10 ms; such a file is hashed again the next time."""
+HEAD_NEW = "head.new"
+"""The head of a publication that is not in place yet."""
 ROWS_MAX = 500
 ROWS_BYTES_MAX = 2**22
 """How much is gathered before it goes to the index."""
@@ -290,12 +293,20 @@ class _Publication:
             if self.writable:
                 self._publish()
         except BaseException:
-            (self.directory / self.head.index).unlink(missing_ok=True)
+            self._abandon()
             raise
         finally:
             if self.index is not None:
                 self.index.close()
         return self.report
+
+    def _abandon(self) -> None:
+        """Remove what was made, unless the new head is in place already: then it is published, whatever came after."""
+        with contextlib.suppress(StoreError):
+            if read_head(self.root) == self.head:
+                return
+        for path in (self.directory / self.head.index, self.directory / HEAD_NEW, *self.hasher.new):
+            path.unlink(missing_ok=True)
 
     def _change(self) -> Index:
         """The new index, copied from the previous one where there is one."""
@@ -322,9 +333,9 @@ class _Publication:
         used = index.kept_trees()
         index.close()
         target = self.directory / self.head.index
-        new = self.directory / "head.new"
+        new = self.directory / HEAD_NEW
         new.write_bytes(self.head.encode())
-        for path in (*self.hasher.made, self.directory / TREES, target, new):
+        for path in (*self.hasher.made, self.directory / TREES, target, new, self.directory):
             _sync(path)
         os.replace(new, head_path(self.root))
         _sync(self.directory)
@@ -340,7 +351,7 @@ class _Publication:
         for path in self.directory.glob("index-*"):
             if path.name != present:
                 path.unlink(missing_ok=True)
-        for path in (self.directory / "head.new", *(self.directory / TREES).glob(NEW + "*")):
+        for path in (self.directory / HEAD_NEW, *(self.directory / TREES).glob(NEW + "*")):
             path.unlink(missing_ok=True)
 
     def _remove_trees(self, used: set[str]) -> None:

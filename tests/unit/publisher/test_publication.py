@@ -600,6 +600,50 @@ def test_a_publication_that_fails_changes_nothing(tree: Path, published: bool) -
         assert not (tree / DIRECTORY).exists()
 
 
+@pytest.mark.spec("fim-upd-1")
+@pytest.mark.parametrize("published", [False, True], ids=["first", "later"])
+def test_what_is_published_stays_so_whatever_comes_after(
+    tree: Path, published: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interrupt, or a full disk, between the new head and the end."""
+    if published:
+        sign(tree)
+        (tree / "d" / "f").write_bytes(b"y" * UNIT)
+    real, heads = os.replace, list[str]()
+
+    def replace(source: Path, target: Path) -> None:
+        real(source, target)
+        if target == head_path(tree):
+            heads.append(target.name)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(KeyboardInterrupt):
+        sign(tree)
+    monkeypatch.undo()
+    assert heads == ["head"]
+    assert len(records(tree)) == 4
+    check(tree)
+    sign(tree)
+    check(tree)
+
+
+def test_a_publication_that_fails_leaves_no_tree_behind(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tree / "large").write_bytes(b"a" * (4096 * 1100))
+    sign(tree, unit_log2=12)
+    kept = set((tree / DIRECTORY / "trees").iterdir())
+    (tree / "large").write_bytes(b"b" * (4096 * 1100))
+
+    def fsync(fd: int) -> None:
+        raise OSError("no room")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="no room"):
+        sign(tree)
+    assert names_in(tree) == {"head", "lock", "trees"}
+    assert set((tree / DIRECTORY / "trees").iterdir()) == kept
+
+
 KILLED = """
     import os, signal, sys
     from pathlib import Path

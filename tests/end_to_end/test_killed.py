@@ -1,0 +1,184 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""A signer that is killed, or interrupted, at each step: the publication is the old one or the new one, whole.
+
+A step is a system call that changes files. strace, from outside, has the first one of a kind end with the signal, then
+the second, and so on.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nfsverity
+from nfsverity_client.trust_store import CONFIG_VARIABLE, STATE_VARIABLE
+from nfsverity_proto.hashes import hash_by_number
+from nfsverity_proto.record import decode_record
+from nfsverity_proto.statement import File, Kind, decode_statement
+from nfsverity_publisher.keys import load_signing_key
+from nfsverity_publisher.publication import Options, publish
+from nfsverity_store.hashing import build, hash_runs
+from nfsverity_store.index import open_index
+from nfsverity_store.kept import kept_tree
+from nfsverity_store.layout import NotPublished, read_head
+from nfsverity_store.nodes import MemoryStore, Nodes
+
+from .conftest import COMMAND, SECONDS
+
+pytestmark = [pytest.mark.tool("strace")]
+CALLS = (
+    "mkdir", "unlink", "rmdir", "unlinkat", "rename", "truncate", "ftruncate", "fsync", "fdatasync", "flock",
+    "copy_file_range", "sendfile", "pwrite64", "write",
+)  # fmt: skip
+"""What changes files, and the lock; `openat` makes none that a later call does not show."""
+SIZE = 1100 * 4096
+"""Of a file whose tree is a file of its own, in units of 4 KiB."""
+VOLUME = bytes(range(16))
+EACH = 2
+"""Of a call that comes more often, so many are tried: the first ones, and the last."""
+
+Edit = Callable[[Path], tuple[str, ...]]
+"""Changes a tree; the arguments of `sign` that publish it."""
+
+
+def first(tree: Path) -> tuple[str, ...]:
+    shutil.rmtree(tree / ".nfsverity")
+    return (str(tree),)
+
+
+def again(tree: Path) -> tuple[str, ...]:
+    (tree / "large").write_bytes(b"again" * (SIZE // 5))
+    (tree / "small").write_bytes(b"again")
+    (tree / "gone").unlink()
+    return (str(tree),)
+
+
+def in_part(tree: Path) -> tuple[str, ...]:
+    with (tree / "large").open("r+b") as file:
+        file.write(b"new")
+        file.seek(0, os.SEEK_END)
+        file.write(b"more")
+    return ("--changed", "0:3", str(tree / "large"))
+
+
+def strace(
+    nfsverity_: Any, arguments: tuple[Any, ...], output: Path, *options: str
+) -> subprocess.CompletedProcess[bytes]:
+    command = ["strace", "-f", "-qq", "-o", output, "-e", f"trace={','.join(CALLS)}", *options]
+    return subprocess.run(
+        [*command, COMMAND, *arguments], env=nfsverity_.environment, capture_output=True, timeout=SECONDS, check=False
+    )
+
+
+def published(tree: Path) -> dict[bytes, bytes]:
+    """Every record; each kept tree is that of its content, or else of the one before that."""
+    try:
+        _, index = open_index(tree)
+    except NotPublished:
+        return {}
+    found = {}
+    for path, entry in index.files():
+        assert entry.record is not None
+        statement = decode_statement(decode_record(entry.record).statement, Kind.FILE)
+        assert isinstance(statement.claim, File)
+        found[path] = entry.record
+        content, hash = statement.claim.content, hash_by_number(statement.hash)
+        nodes = kept_tree(tree, hash, content.tree, entry.tree)
+        assert nodes is not None
+        again = Nodes(hash, content.tree.shape, MemoryStore(bytearray(nodes.length)))
+        leaves = nodes.run(0, 0, nodes.shape.units)
+        hashes = [leaves[at : at + hash.length] for at in range(0, len(leaves), hash.length)]
+        runs = [hashes[at : at + 1024] for at in range(0, len(hashes), 1024)]
+        assert build(content.tree.shape, hash, runs, again) == content.tree.root
+        assert again.store.read(0, again.length) == nodes.store.read(0, nodes.length)
+    index.close()
+    return found
+
+
+def check_new(tree: Path, certificate: Path) -> None:
+    """Everything verifies, its kept tree is that of its content, and nothing is there that is not needed."""
+    for path in published(tree):
+        verified = nfsverity.verify(tree / os.fsdecode(path), trust=[certificate])
+        fd = os.open(tree / os.fsdecode(path), os.O_RDONLY)
+        shape, hash = verified.content.tree.shape, hash_by_number(1)
+        assert build(shape, hash, hash_runs(fd, shape, hash), None) == verified.content.tree.root
+        os.close(fd)
+    names = {path.name for path in (tree / ".nfsverity").iterdir()}
+    assert {"head", "lock", "trees", read_head(tree).index} <= names
+    assert {name.partition("-")[0] for name in names} == {"head", "index", "lock", "trees"}
+    assert len(names) <= 5  # the index of the publication before may be there
+    kept = {path.name for path in (tree / ".nfsverity" / "trees").iterdir()}
+    assert all(name.startswith("sha256-12-") for name in kept)
+    assert len(kept) <= 2
+
+
+@pytest.mark.spec("fim-upd-1")
+@pytest.mark.parametrize(
+    ("edit", "number"),
+    [(first, signal.SIGKILL), (again, signal.SIGKILL), (in_part, signal.SIGKILL), (again, signal.SIGINT)],
+    ids=["first-killed", "again-killed", "in-part-killed", "again-interrupted"],
+)
+def test_at_every_step(
+    nfsverity: Any, alice: Any, tmp_path: Path, edit: Edit, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CONFIG_VARIABLE, str(tmp_path / "config"))
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "state"))
+    model, tree = tmp_path / "model", tmp_path / "tree"
+    model.mkdir()
+    (model / "large").write_bytes(os.urandom(SIZE))
+    (model / "small").write_bytes(b"small")
+    (model / "gone").write_bytes(b"gone")
+    sign = ("sign", *alice.options, "--jobs", "1", "--unit-size", "4K", "--volume-id", VOLUME.hex())
+    signing = load_signing_key(alice.key, alice.certificate)
+    nfsverity(*sign, model)
+
+    def start(*options: str) -> tuple[dict[bytes, bytes], subprocess.CompletedProcess[bytes]]:
+        shutil.rmtree(tree, ignore_errors=True)
+        shutil.copytree(model, tree)
+        arguments = edit(tree)
+        before = published(tree)
+        return before, strace(nfsverity, (*sign, *arguments), tmp_path / "calls", *options)
+
+    _, done = start()
+    assert done.returncode == 0, done.stderr
+    check_new(tree, alice.certificate)
+    counts = Counter(re.findall(r"^\d+ +(\w+)\(", (tmp_path / "calls").read_text(), re.MULTILINE))
+    assert {"rename", "fsync", "pwrite64", "unlink"} <= set(counts)
+    ended = Counter[str]()
+    for call, count in counts.items():
+        for when in sorted({*range(1, EACH + 1), *range(count - EACH + 1, count + 1)} & set(range(1, count + 1))):
+            before, done = start("-e", f"inject={call}:signal={number.name}:when={when}")
+            assert done.returncode in (-number, 128 + number), (call, when, done.stderr)
+            assert b"Traceback" not in done.stderr
+            after = published(tree)
+            ended["old" if after == before else "new"] += 1
+            if after != before:
+                assert set(after) == {os.fsencode(path.name) for path in tree.iterdir() if path.is_file()}
+                check_records(tree, alice.certificate)
+            if number == signal.SIGINT and after == before and before:
+                assert_clean(tree)
+            publish(tree, [b""], [signing], Options(unit_log2=12, volume=VOLUME))
+            check_new(tree, alice.certificate)
+    assert set(ended) == {"old", "new"}
+
+
+def check_records(tree: Path, certificate: Path) -> None:
+    for path in published(tree):
+        nfsverity.verify(tree / os.fsdecode(path), trust=[certificate])
+
+
+def assert_clean(tree: Path) -> None:
+    """Who can still tidy up leaves nothing of a publication that did not come about."""
+    names = {path.name.partition("-")[0] for path in (tree / ".nfsverity").iterdir()}
+    assert names == {"head", "index", "lock", "trees"}
+    assert len(list((tree / ".nfsverity" / "trees").iterdir())) == 1

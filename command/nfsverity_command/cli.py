@@ -12,6 +12,7 @@ from .frame import Commands
 COMMANDS = {
     "keygen": "Make a signing key and its certificate.",
     "sign": "Sign files and trees.",
+    "revoke": "Take keys and versions of a signed tree back.",
     "serve": "Serve a signed tree.",
     "trust": "Say which signers are believed, and for what.",
     "ls": "List what a server has.",

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from nfsverity_client.presentation import Presentation
 from nfsverity_client.reader import open_file
@@ -23,6 +24,9 @@ from .checked import Checked, Range
 from .failure import about
 from .progress import Meter
 from .record_report import RecordReport, judge
+
+if TYPE_CHECKING:
+    from .revocation_report import RevocationView
 
 FILES_AT_ONCE = 16
 """Files that are opened at the same time."""
@@ -103,6 +107,26 @@ async def _record_of(url: Url, believed: Belief, timeout: float) -> RecordReport
             return judge(data, expected, believed.trust, certificates, int(time.time()))
         except VerificationError as error:
             error.where = str(url)
+            raise
+
+
+def revocation_of(url: Url, believed: Belief, timeout: float) -> RevocationView:
+    """What the server has as the revocation of what is at its root. Raises `Unsigned`, `StatusError`, `PeerError`."""
+    with about(url.server):
+        return ending.run(_revocation_of(url, believed, timeout))
+
+
+async def _revocation_of(url: Url, believed: Belief, timeout: float) -> RevocationView:
+    from .revocation_report import judged
+
+    async with session_for(url, believed, timeout) as session:
+        record = await session.revocation()
+        if record is None:
+            raise Unsigned("the server has no revocation", where=url.server)
+        try:
+            return judged(record, url.server, believed, await _certificates(session, record, believed))
+        except VerificationError as error:
+            error.where = url.server
             raise
 
 

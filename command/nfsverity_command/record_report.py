@@ -21,6 +21,7 @@ from nfsverity_proto.verification import (
     Signer,
     check_attestations,
     verify_record,
+    verify_revocation,
 )
 
 from .failure import error_fields
@@ -58,18 +59,24 @@ class RecordReport:
 
 
 def judge(
-    data: bytes, expected: Expected, trust: Sequence[TrustEntry], certificates: Certificates, now: int
+    data: bytes,
+    expected: Expected,
+    trust: Sequence[TrustEntry],
+    certificates: Certificates,
+    now: int,
+    kind: Kind = Kind.FILE,
 ) -> RecordReport:
     """Raises the `VerificationError` of steps 1 and 2: then there is nothing to show."""
     record = decode_record(data)
-    statement = decode_statement(record.statement, Kind.FILE)
+    statement = decode_statement(record.statement, kind)
     judged = tuple(
         _judge(record, attestation, statement, expected, trust, certificates, now)
         for attestation in record.attestations
     )
     error: VerificationError | None = None
     try:
-        verify_record(data, expected, trust, certificates, now)
+        verify = verify_revocation if kind is Kind.REVOCATION else verify_record
+        verify(data, expected, trust, certificates, now)
     except VerificationError as problem:
         error = problem
         error.where = expected.url
@@ -128,26 +135,26 @@ def report_fields(report: RecordReport) -> dict[str, Any]:
         "unit_size": 1 << tree.unit_log2,
         "units": str(tree.shape.units),
         "tree_type": tree.type,
-        "hash": _hash_name(statement.hash),
+        "hash": hash_name(statement.hash),
         "root": tree.root.hex(),
         "tag": None if report.tag is None else str(report.tag),
         "extensions": [
             {"number": extension.number, "critical": extension.critical, "value": extension.value.hex()}
             for extension in statement.extensions
         ],
-        "attestations": [_judged_fields(judged) for judged in report.judged],
+        "attestations": [judged_fields(judged) for judged in report.judged],
         "verified": report.error is None,
         "error": None if report.error is None else error_fields(report.error),
     }
 
 
-def _judged_fields(judged: Judged) -> dict[str, Any]:
+def judged_fields(judged: Judged) -> dict[str, Any]:
     attestation = judged.attestation
     signature = signature_of(attestation) if attestation.type == SIGNATURE else None
     return {
         "type": {SIGNATURE: "signature", MEMBERSHIP: "membership"}.get(attestation.type, attestation.type),
         "fingerprint": None if signature is None else str(signature.signer),
-        "fingerprint_hash": None if signature is None else _hash_name(signature.signer.hash),
+        "fingerprint_hash": None if signature is None else hash_name(signature.signer.hash),
         "scheme": None if signature is None else scheme_name(signature.scheme),
         "subject": judged.subject,
         "verified": judged.error is None,
@@ -170,7 +177,7 @@ def report_text(report: RecordReport) -> str:
         ("mtime", time_text(file.content.mtime)),
         ("size", f"{tree.size:,} bytes"),
         ("unit size", f"{1 << tree.unit_log2:,} bytes ({count_text(tree.shape.units, 'unit')})"),
-        ("hash", f"{_hash_name(statement.hash)}, tree type {tree.type}"),
+        ("hash", f"{hash_name(statement.hash)}, tree type {tree.type}"),
         ("root", tree.root.hex()),
         ("tag", "not known" if report.tag is None else str(report.tag)),
     ]
@@ -178,32 +185,32 @@ def report_text(report: RecordReport) -> str:
         kind = "critical" if extension.critical else "not critical"
         rows.append(("extension", f"{extension.number} ({kind}): {extension.value.hex()}"))
     for number, judged in enumerate(report.judged, 1):
-        rows += [(f"signer {number}" if not index else "", text) for index, text in enumerate(_judged_lines(judged))]
-    rows.append(("record", f"{len(report.data):,} bytes; {_verdict(report.error)}"))
+        rows += [(f"signer {number}" if not index else "", text) for index, text in enumerate(judged_lines(judged))]
+    rows.append(("record", f"{len(report.data):,} bytes; {verdict(report.error)}"))
     return printable("\n".join(f"{name:<11} {text}".rstrip() for name, text in rows))
 
 
-def _judged_lines(judged: Judged) -> list[str]:
+def judged_lines(judged: Judged) -> list[str]:
     attestation = judged.attestation
     if attestation.type != SIGNATURE:
-        return [f"attestation of type {attestation.type}", _verdict(judged.error)]
+        return [f"attestation of type {attestation.type}", verdict(judged.error)]
     signature = signature_of(attestation)
     name = "not known" if judged.subject is None else f'"{judged.subject}"'
     return [
         f"{name}, scheme {scheme_name(signature.scheme)}",
-        f"fingerprint {signature.signer} ({_hash_name(signature.signer.hash)})",
-        _verdict(judged.error),
+        f"fingerprint {signature.signer} ({hash_name(signature.signer.hash)})",
+        verdict(judged.error),
     ]
 
 
-def _verdict(error: VerificationError | None) -> str:
+def verdict(error: VerificationError | None) -> str:
     if error is None:
         return "verified"
     detail = f" (expected {error.expected}, found {error.found})" if error.expected is not None else ""
     return f"{error.verdict}: {error.message}{detail}"
 
 
-def _hash_name(number: int) -> str:
+def hash_name(number: int) -> str:
     try:
         return hash_by_number(number).name
     except VerificationError:

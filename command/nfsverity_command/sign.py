@@ -4,16 +4,17 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .failure import Exit, LocalProblem, error_fields, say, status_of, tell
+from .expiry import end_of
+from .failure import Exit, error_fields, say, status_of, tell
 from .frame import Command
 from .output import count_text, name_fields, shown, write_json
 from .parameters import DAY, HASHES, RANGE, UNIT_SIZE, VOLUME
+from .signing import load_keys
 
 if TYPE_CHECKING:
     from nfsverity_publisher.keys import SigningKey
@@ -129,27 +130,15 @@ def command(
     --rehash.
     """
     from nfsverity_proto.hashes import hash_by_name
-    from nfsverity_proto.statement import NO_END
     from nfsverity_publisher.publication import Options, plan
 
-    if len(keys) != len(certificates):
-        raise click.UsageError("each --key needs its --cert, and the other way round")
-    if days is not None and not_after is not None:
-        raise click.UsageError("--days and --not-after say the same: give one of them")
     if changed or appended:
         if rehash:
             raise click.UsageError("--rehash reads all of it, which --changed and --appended are there to spare")
         if len(paths) != 1 or Path(paths[0]).is_dir():
             raise click.UsageError("--changed and --appended are about exactly one file")
-    now = int(time.time())
-    end = NO_END if days is None else now + days * 86400
-    if not_after is not None:
-        if not_after <= now:
-            raise click.BadParameter("that is past", param_hint="--not-after")
-        end = not_after
-    signing_keys = [_load(Path(key), Path(cert)) for key, cert in zip(keys, certificates, strict=True)]
-    if len({key.certificate.fingerprint for key in signing_keys}) != len(signing_keys):
-        raise click.UsageError("the same certificate is given twice")
+    end = end_of(days, not_after)
+    signing_keys = load_keys(keys, certificates)
     options = Options(
         unit_log2=unit_size,
         hash=None if hash_name is None else hash_by_name(hash_name).number,
@@ -170,15 +159,6 @@ def command(
     if as_json:
         write_json({"command": "sign", "status": int(status), "trees": trees})
     return status
-
-
-def _load(key: Path, certificate: Path) -> SigningKey:
-    from nfsverity_publisher.keys import load_signing_key
-
-    try:
-        return load_signing_key(key, certificate)
-    except ValueError as error:
-        raise LocalProblem(str(error)) from error
 
 
 def _processors() -> int:

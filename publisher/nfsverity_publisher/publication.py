@@ -48,11 +48,13 @@ from nfsverity_store.layout import (
     head_path,
     read_head,
 )
+from nfsverity_store.revocation import PublishedRevocation
 from nfsverity_store.update import NotTakenOver
 
 from .content import NEW, Hashed, Hasher
 from .keys import SigningKey
 from .lock import PublicationError, locked
+from .revocation import check_keys
 from .workers import Changed
 
 RACY = 20_000_000
@@ -279,6 +281,7 @@ class _Publication:
         return hashlib.sha256(repr(said).encode()).digest()[:16]
 
     def run(self, below: Sequence[bytes]) -> Report:
+        check_keys(PublishedRevocation(self.root), self.head.volume, self.keys)
         if self.previous is not None:
             if self.head.volume != self.previous.volume and list(below) != [b""]:
                 raise PublicationError(f"{self.root} is of another volume; sign all of it to give it a new volume ID")

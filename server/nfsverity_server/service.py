@@ -24,12 +24,13 @@ from nfsverity_proto.slices import slice_count, slice_log2, units_of_slices
 from nfsverity_proto.statement import Tag
 from nfsverity_proto.tree import RFC9162
 from nfsverity_proto.xdr import Buffer
+from nfsverity_store.layout import StoreError
+from nfsverity_store.revocation import PublishedRevocation
 
 from .catalog import Answer, Catalog, Claims, OpenFile
 from .chains import chain
 from .data import FileData, holes_and_pieces, read_now
 from .polls import Polls, State
-from .revocations import Revocations
 from .trees import Later, Trees
 
 log = logging.getLogger("nfsverity.server")
@@ -48,7 +49,7 @@ class Service:
         self.catalog = catalog
         self.trees = trees
         self._polls = Polls(self._state)
-        self._revocations = Revocations(catalog.root)
+        self._published_revocation = PublishedRevocation(catalog.root)
         self._handlers: dict[int, Callable[[Any], Any]] = {
             m.LIMITS.number: self._limits,
             m.RESOLVE.number: self._resolve,
@@ -151,11 +152,19 @@ class Service:
         if wanted.hash not in HASH_NUMBERS:
             raise Answer(Status.NOT_FOUND)
         hash = hash_by_number(wanted.hash)
-        certificates = self.catalog.index.certificates()
+        certificates = [*self.catalog.index.certificates(), *self._certificates_of_revocation()]
         for der in certificates:
             if hash.digest(der) == wanted.digest:
                 return m.CertificateOk(chain(der, certificates))
         raise Answer(Status.NOT_FOUND)
+
+    def _certificates_of_revocation(self) -> tuple[bytes, ...]:
+        """A revocation that is damaged keeps no other certificate from those who ask."""
+        try:
+            return self._published_revocation.certificates()
+        except (OSError, StoreError) as error:
+            log.error("the certificates of the revocation cannot be read: %s", error)
+            return ()
 
     def _version(self, file: OpenFile, tag: Tag) -> Claims:
         """What is claimed of the version that a tag names. Raises `Answer`."""
@@ -229,7 +238,7 @@ class Service:
 
     def _revocation(self, arguments: m.RevocationArgs) -> m.RevocationOk | Status:
         self.catalog.look(arguments.object)
-        record = self._revocations.current()
+        record = self._published_revocation.record(self.catalog.head.volume)
         if record is None:
             return Status.UNSIGNED
         if hashlib.sha256(record).digest() == arguments.known:

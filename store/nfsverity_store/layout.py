@@ -5,7 +5,7 @@
     head           JSON, one line: format, volume, label, generation, the name of the index
     index-…        SQLite; never changed once a head names it
     trees/…        kept trees of large files, named by their root
-    revocation     the current revocation of the volume, where there is one
+    revocation     the current revocation of the volume, where there is one; and its certificates
     lock           held by the publisher while it works
 
 A publication writes new files and then renames `head`, so a reader sees the old or the new, whole. The files
@@ -61,10 +61,6 @@ class Head:
 def tree_path(root: Path, hash: str, unit_log2: int, value: bytes) -> Path:
     """Where the kept tree of a large file is. Its name tells the content, so versions never share one."""
     return root / DIRECTORY / TREES / f"{hash}-{unit_log2}-{value.hex()}"
-
-
-def revocation_path(root: Path) -> Path:
-    return root / DIRECTORY / "revocation"
 
 
 def head_path(root: Path) -> Path:

@@ -24,8 +24,8 @@ from nfsverity_proto.record import Fingerprint
 from nfsverity_proto.statement import Tag
 from nfsverity_proto.url import Url
 from nfsverity_store.index import open_index
-from nfsverity_store.layout import revocation_path
-from oracle import merkle
+from nfsverity_store.revocation import revocation_path
+from oracle import merkle, records, signers
 from serving import HOST, Published, keys, publish_tree, serving, session
 
 pytestmark = [
@@ -390,9 +390,8 @@ async def test_both_answer_plain_alike(both: Both, handle: str) -> None:
 async def test_both_answer_revocation_alike(
     both: Both, programs: Path, tmp_path: Path, handle: str, there: bool
 ) -> None:
-    """What is in it neither of them looks at."""
     exported = export(tmp_path, both.data, U12)
-    current = b"as it was published"
+    current = signers.signed(records.Statement(kind=4, volume=VOLUME, items=((1, 1, bytes(32)),)))
     (tmp_path / "revocation").write_bytes(current)
 
     async def call(caller: Session, file: bytes) -> Any:

@@ -1,0 +1,176 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Revoking keys and versions of a published tree: the next revocation of its volume (fim, "Revocation").
+
+Each one says all that those before it said (fim-rev-1), of a greater generation. It is written beside and renamed
+into its place, so a publisher may be killed at any moment: readers have the old one or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nfsverity_proto.certificate import parse_certificate
+from nfsverity_proto.errors import BadCertificate, VerificationError
+from nfsverity_proto.hashes import SHA256
+from nfsverity_proto.record import SIGNATURE, Fingerprint, decode_record, encode_record, signature_of
+from nfsverity_proto.revocation import Revoked
+from nfsverity_proto.statement import (
+    GENERATION_MAX,
+    NO_END,
+    Item,
+    Kind,
+    Revocation,
+    Statement,
+    When,
+    decode_statement,
+    encode_statement,
+    tag_of,
+)
+from nfsverity_store.index import Index, open_index
+from nfsverity_store.layout import DIRECTORY, StoreError, read_head
+from nfsverity_store.revocation import (
+    PublishedRevocation,
+    certificates_path,
+    joined,
+    revocation_path,
+)
+
+from .keys import SigningKey
+from .lock import PublicationError, locked
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationReport:
+    """The revocation that was published."""
+
+    root: Path
+    revocation: Revocation
+    new: tuple[Item, ...]
+    """Items that the one before it had not."""
+    invalid: tuple[bytes, ...]
+    """Paths of files whose record does not verify any more, whatever else is believed."""
+
+
+def revoke(
+    root: Path,
+    items: Iterable[Item],
+    keys: Sequence[SigningKey],
+    *,
+    not_after: int = NO_END,
+    private: Sequence[Path] = (),
+    wait: float = 0.0,
+    waiting: Callable[[], None] | None = None,
+) -> RevocationReport:
+    """Publish the next revocation of the tree at `root`; without items, what there is said anew (fim-rev-5).
+
+    A key may revoke itself. `private` are the key files, which must not be in the tree; `not_after` is in Unix
+    seconds; `wait` and `waiting` are about another publisher, as in `locked`. Raises `PublicationError`,
+    `StoreError`, `OSError`; then nothing is published.
+    """
+    if not keys or len({key.certificate.fingerprint for key in keys}) < len(keys):
+        raise PublicationError("a revocation is signed by one key or more, and by each of them once")
+    for path in private:
+        if root.resolve() in path.resolve().parents:
+            raise PublicationError(f"{root} holds the private key {path}: move the key out of the tree first")
+    read_head(root)  # where nothing is published, nothing is made
+    with locked(root / DIRECTORY, wait, waiting):
+        head, index = open_index(root)
+        with contextlib.closing(index):
+            published = PublishedRevocation(root)
+            check_keys(published, head.volume, keys)
+            before = published.claim(head.volume)
+            known = frozenset() if before is None else frozenset(before.items)
+            wanted = known | frozenset(items)
+            now = time.time_ns()
+            generation = max(0 if before is None else before.when.generation + 1, now // 1000)
+            if generation > GENERATION_MAX:
+                raise PublicationError("there is no greater generation than that of the last revocation")
+            when = When(generation, now // 1_000_000_000, not_after)
+            revocation = Revocation(head.volume, head.label, when, tuple(sorted(wanted)))
+            record = _signed(revocation, keys)
+            certificates = _certificates(keys)
+            both = dict.fromkeys([*certificates, *_earlier_certificates(published)])
+            _replace(certificates_path(root), joined(list(both)))  # for the record before, and for the new one
+            _replace(revocation_path(root), record)
+            _replace(certificates_path(root), joined(certificates))
+            invalid = tuple(invalid_paths(index, revocation.items))
+    return RevocationReport(root, revocation, tuple(sorted(wanted - known)), invalid)
+
+
+def check_keys(published: PublishedRevocation, volume: bytes, keys: Sequence[SigningKey]) -> None:
+    """Raises `PublicationError` for a key that is revoked for the volume: what it signs verifies nowhere."""
+    claim = published.claim(volume)
+    revoked = Revoked() if claim is None else Revoked(frozenset(claim.items))
+    for key in keys:
+        if revoked.key(key.certificate.key_id()):
+            raise PublicationError(
+                f'the key of "{key.certificate.subject}" is revoked for this tree: sign with another key'
+            )
+
+
+def _signed(revocation: Revocation, keys: Sequence[SigningKey]) -> bytes:
+    try:
+        statement = encode_statement(Statement(SHA256, revocation))
+        return encode_record(statement, [key.sign(statement) for key in keys])
+    except ValueError as error:
+        raise PublicationError(f"{len(revocation.items)} items are too many for a revocation: {error}") from error
+
+
+def _certificates(keys: Sequence[SigningKey]) -> list[bytes]:
+    """Of all signers, then of their issuers; each once."""
+    signers = [key.certificate.der for key in keys]
+    return list(dict.fromkeys([*signers, *(der for key in keys for der in key.issuers)]))
+
+
+def _earlier_certificates(published: PublishedRevocation) -> Sequence[bytes]:
+    """None where their file is damaged: it is about to be replaced."""
+    try:
+        return published.certificates()
+    except StoreError:
+        return ()
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Durably, and at once."""
+    new = path.with_name(path.name + ".new")
+    with new.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(new, path)
+    fd = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def invalid_paths(index: Index, items: Iterable[Item]) -> Iterator[bytes]:
+    """The files whose record does not verify any more, whatever else is believed."""
+    revoked = Revoked(frozenset(items))
+    if not revoked.items:
+        return
+    signers = set(_revoked_signers(index, revoked))
+    for path, entry in index.files():
+        if entry.record is None:
+            continue
+        record = decode_record(entry.record)
+        found = {signature_of(one).signer for one in record.attestations if one.type == SIGNATURE}
+        number = decode_statement(record.statement, Kind.FILE).hash
+        if found <= signers or revoked.tag(tag_of(record.statement, number)):
+            yield path
+
+
+def _revoked_signers(index: Index, revoked: Revoked) -> Iterator[Fingerprint]:
+    """The fingerprints, as this publisher makes them, of certificates whose key is revoked."""
+    for der in index.certificates():
+        with contextlib.suppress(BadCertificate, VerificationError):
+            certificate = parse_certificate(der)
+            if revoked.key(certificate.key_id()):
+                yield certificate.fingerprint

@@ -49,21 +49,32 @@ struct bytes read_file(const char *name)
     return bytes;
 }
 
-struct bytes read_certificate(const char *name)
+void read_certificates(const char *name, struct bytes *out, int most)
 {
     FILE *file = open_file(name);
     char *label, *header;
     unsigned char *der;
     long size;
+    int count = 0;
 
-    if (!PEM_read(file, &label, &header, &der, &size)) {
+    while (count < most && PEM_read(file, &label, &header, &der, &size)) {
+        OPENSSL_free(label);
+        OPENSSL_free(header);
+        out[count++] = (struct bytes){(char *)der, size};
+    }
+    fclose(file);
+    if (count == 0) {
         fprintf(stderr, "%s is not in PEM\n", name);
         exit(4);
     }
-    fclose(file);
-    OPENSSL_free(label);
-    OPENSSL_free(header);
-    return (struct bytes){(char *)der, size};
+}
+
+struct bytes read_certificate(const char *name)
+{
+    struct bytes certificate;
+
+    read_certificates(name, &certificate, 1);
+    return certificate;
 }
 
 bool parse_volume(const char *text, unsigned char volume[16])

@@ -10,8 +10,9 @@
 
 void *allocated(size_t size);
 struct bytes read_file(const char *name);
-/* The DER of the certificate in a PEM file. */
+/* The DER of the certificate in a PEM file; or of all in it, up to `most`. */
 struct bytes read_certificate(const char *name);
+void read_certificates(const char *name, struct bytes *out, int most);
 /* Of 32 hexadecimal digits. */
 bool parse_volume(const char *text, unsigned char volume[16]);
 

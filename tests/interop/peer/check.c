@@ -2,10 +2,11 @@
  * SPDX-License-Identifier: BSD-3-Clause */
 /* Verifies a file that lies here against its record.
  *
- * usage: check RECORD CONTENT VOLUME PATH CERTIFICATE NOW
+ * usage: check RECORD CONTENT VOLUME PATH CERTIFICATES NOW [REVOCATION ...]
  *
- * RECORD and CONTENT are files, VOLUME is a volume ID in hexadecimal, CERTIFICATE a file in PEM, NOW in Unix
- * seconds. Prints the verdict. */
+ * RECORD, CONTENT and REVOCATION are files, VOLUME is a volume ID in hexadecimal, CERTIFICATES a file in PEM with up to
+ * 8 certificates, each of them pinned, NOW in Unix seconds. Prints the verdicts of the revocations, one after the other,
+ * each judged by what those before it revoke, and then that of the file. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,20 +45,27 @@ static const char *check_content(const struct verified *version, const struct by
 
 int main(int count, char **words)
 {
-    struct expected expected;
+    struct expected expected = {0};
+    struct revoked revoked = {0};
     struct bytes record, content;
     struct verified version;
     const char *verdict;
 
-    if (count != 7 || !parse_volume(words[3], expected.volume)) {
-        fprintf(stderr, "usage: check RECORD CONTENT VOLUME PATH CERTIFICATE NOW\n");
+    if (count < 7 || !parse_volume(words[3], expected.volume)) {
+        fprintf(stderr, "usage: check RECORD CONTENT VOLUME PATH CERTIFICATES NOW [REVOCATION ...]\n");
         return 2;
     }
     record = read_file(words[1]);
     content = read_file(words[2]);
     expected.path = (struct bytes){words[4], strlen(words[4])};
-    expected.certificate = read_certificate(words[5]);
+    read_certificates(words[5], expected.certificates, PINS_MAX);
     expected.now = strtoll(words[6], NULL, 10);
+    expected.revoked = &revoked;
+    for (int i = 7; i < count; i++) {
+        struct bytes revocation = read_file(words[i]);
+        verdict = verify_revocation(&revocation, &expected);
+        printf("%s\n", verdict == NULL ? "verified" : verdict);
+    }
     verdict = verify_record(&record, &expected, &version);
     if (verdict == NULL)
         verdict = check_content(&version, &content);

@@ -595,7 +595,7 @@ int main(int count, char **words)
         return 2;
     }
     expected.path = (struct bytes){words[4], strlen(words[4])};
-    expected.certificate = read_certificate(words[5]);
+    expected.certificates[0] = read_certificate(words[5]);
     expected.now = count == 8 ? strtoll(words[7], NULL, 10) : time(NULL);
     connect_to(words[1], words[2]);
 

@@ -104,22 +104,39 @@ static bool decode_record(const struct bytes *encoded, fim_record *out)
     return true;
 }
 
-static bool is_sound(const fim_statement *statement)
+static bool is_sound_file(const fim_file *file, unsigned int hash)
 {
-    const fim_file *file = &statement->claim.fim_claim_u.file;
     const fim_tree *tree = &file->content.tree;
 
-    for (u_int i = 1; i < statement->extensions.extensions_len; i++)
-        if (statement->extensions.extensions_val[i - 1].number >= statement->extensions.extensions_val[i].number)
-            return false;
     return is_name(file->label.fim_name_val, file->label.fim_name_len) &&
            is_path(file->path.fim_path_val, file->path.fim_path_len) && file->when.generation != UINT64_MAX &&
            file->content.mtime.nseconds <= 999999999 && tree->unit_log2 >= FIM_UNIT_LOG2_MIN &&
-           tree->unit_log2 <= FIM_UNIT_LOG2_MAX && tree->size <= INT64_MAX && has_length(statement->hash, &tree->root);
+           tree->unit_log2 <= FIM_UNIT_LOG2_MAX && tree->size <= INT64_MAX && has_length(hash, &tree->root);
+}
+
+static bool is_sound_revocation(const fim_revocation *revocation)
+{
+    for (u_int i = 0; i < revocation->items.items_len; i++) {
+        const fim_item *item = &revocation->items.items_val[i];
+        if (!has_length(item->hash, &item->digest) || (i > 0 && compare_items(item - 1, item) >= 0))
+            return false; /* fim-rev-2 */
+    }
+    return is_name(revocation->label.fim_name_val, revocation->label.fim_name_len) &&
+           revocation->when.generation != UINT64_MAX;
+}
+
+static bool is_sound(const fim_statement *statement)
+{
+    for (u_int i = 1; i < statement->extensions.extensions_len; i++)
+        if (statement->extensions.extensions_val[i - 1].number >= statement->extensions.extensions_val[i].number)
+            return false;
+    if (statement->claim.kind == FIM_REVOCATION)
+        return is_sound_revocation(&statement->claim.fim_claim_u.revocation);
+    return is_sound_file(&statement->claim.fim_claim_u.file, statement->hash);
 }
 
 /* Magic, format and kind come before all the rest, which another format or kind may have otherwise. */
-static const char *decode_statement(const fim_record *record, fim_statement *out)
+static const char *decode_statement(const fim_record *record, fim_kind wanted, fim_statement *out)
 {
     struct bytes encoded = {record->statement.statement_val, record->statement.statement_len};
     uint32_t words[4];
@@ -131,16 +148,10 @@ static const char *decode_statement(const fim_record *record, fim_statement *out
         return "unsupported";
     if (encoded.size < 16)
         return "malformed";
-    switch (ntohl(words[3])) {
-    case FIM_FILE:
-        break;
-    case FIM_CONTENT:
-    case FIM_VOLUME:
-    case FIM_REVOCATION:
-        return "wrong-kind";
-    default:
+    if (ntohl(words[3]) < FIM_CONTENT || ntohl(words[3]) > FIM_REVOCATION)
         return "malformed";
-    }
+    if (ntohl(words[3]) != wanted)
+        return "wrong-kind";
     if (!decode_canonical((xdrproc_t)xdr_fim_statement, &encoded, out, sizeof *out) || !is_sound(out))
         return "malformed";
     return NULL;
@@ -420,17 +431,48 @@ static const char *check_usage(X509 *certificate)
     return allowed ? NULL : "wrong-usage";
 }
 
+/* Of the signers that passed: their keys, each once. */
+struct signers {
+    struct bytes keys[FIM_ATTESTATIONS_MAX];
+    size_t count;
+};
+
+static void add_key(struct signers *signers, const struct bytes *key)
+{
+    for (size_t i = 0; i < signers->count; i++)
+        if (signers->keys[i].size == key->size && compare(signers->keys[i].data, key->data, key->size) == 0)
+            return;
+    signers->keys[signers->count++] = *key;
+}
+
+/* In DER, of a certificate in which is_encoded_once found it to be the only form; it is kept while the program runs. */
+static struct bytes key_of(X509 *certificate)
+{
+    unsigned char *der = NULL;
+    int length = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(certificate), &der);
+
+    if (length <= 0)
+        abort();
+    return (struct bytes){(char *)der, length};
+}
+
 /* Steps 8 and 9. */
 static struct failure check_signer(const fim_signature *signature, const struct scheme *scheme,
-                                   const fim_record *record, const struct expected *expected)
+                                   const fim_record *record, const struct bytes *pin, const struct expected *expected,
+                                   struct signers *signers)
 {
-    X509 *certificate = decode_certificate(&expected->certificate);
+    X509 *certificate = decode_certificate(pin);
     EVP_PKEY *key = certificate == NULL ? NULL : X509_get0_pubkey(certificate);
     struct failure failure = PASSED;
-    struct bytes message;
+    struct bytes message, encoded;
 
-    if (!fits(scheme, key) || !is_encoded_once(X509_get_X509_PUBKEY(certificate), key))
-        failure = fails(8, "bad-certificate");
+    if (!fits(scheme, key) || !is_encoded_once(X509_get_X509_PUBKEY(certificate), key)) {
+        X509_free(certificate);
+        return fails(8, "bad-certificate");
+    }
+    encoded = key_of(certificate);
+    if (expected->revoked != NULL && is_key_revoked(&expected->revoked->items, &encoded))
+        failure = fails(8, "revoked");
     else if (ASN1_TIME_cmp_time_t(X509_get0_notBefore(certificate), expected->now) > 0)
         failure = fails(8, "not-yet-valid");
     else if (ASN1_TIME_cmp_time_t(X509_get0_notAfter(certificate), expected->now) < 0)
@@ -441,6 +483,8 @@ static struct failure check_signer(const fim_signature *signature, const struct 
         message = signed_bytes(signature, record);
         if (!is_signature(scheme, key, signature, &message))
             failure = fails(9, "bad-signature");
+        else
+            add_key(signers, &encoded);
         free(message.data);
     }
     X509_free(certificate);
@@ -449,7 +493,7 @@ static struct failure check_signer(const fim_signature *signature, const struct 
 
 /* Steps 6 and 7. */
 static struct failure check_signature(const fim_signature *signature, const fim_record *record,
-                                      const struct expected *expected)
+                                      const struct expected *expected, struct signers *signers)
 {
     const struct scheme *scheme = scheme_of(signature->scheme);
     const char *verdict = scheme == NULL ? "unsupported" : check_hash(signature->signer.hash);
@@ -457,13 +501,19 @@ static struct failure check_signature(const fim_signature *signature, const fim_
 
     if (verdict != NULL)
         return fails(6, verdict);
-    digest(hash_of(signature->signer.hash), expected->certificate.data, expected->certificate.size, pinned);
-    if (compare(pinned, signature->signer.digest.fim_hash_val, signature->signer.digest.fim_hash_len) != 0)
-        return fails(7, "untrusted");
-    return check_signer(signature, scheme, record, expected);
+    for (int i = 0; i < PINS_MAX; i++) {
+        const struct bytes *pin = &expected->certificates[i];
+        if (pin->data == NULL)
+            continue;
+        digest(hash_of(signature->signer.hash), pin->data, pin->size, pinned);
+        if (compare(pinned, signature->signer.digest.fim_hash_val, signature->signer.digest.fim_hash_len) == 0)
+            return check_signer(signature, scheme, record, pin, expected, signers);
+    }
+    return fails(7, "untrusted");
 }
 
-static struct failure check_attestations(const fim_record *record, const struct expected *expected)
+static const char *check_attestations(const fim_record *record, const struct expected *expected,
+                                      struct signers *signers)
 {
     struct failure furthest = PASSED;
 
@@ -472,63 +522,156 @@ static struct failure check_attestations(const fim_record *record, const struct 
         struct failure failure = fails(6, "unsupported");
         fim_signature signature;
         if (attestation->type == FIM_SIGNATURE && decode_signature(attestation, &signature)) {
-            failure = check_signature(&signature, record, expected);
+            failure = check_signature(&signature, record, expected, signers);
             xdr_free((xdrproc_t)xdr_fim_signature, (char *)&signature);
         }
-        if (failure.verdict == NULL)
-            return PASSED;
-        if (failure.step > furthest.step)
+        if (failure.verdict != NULL && failure.step > furthest.step)
             furthest = failure;
     }
-    return furthest;
+    return signers->count > 0 ? NULL : furthest.verdict;
 }
 
-/* Steps 3 to 12 but 10 and 11: there is one trust entry, which one signer satisfies, and no marks are kept. */
-static const char *check(const struct verified *found, const struct expected *expected)
+/* The end of step 5. */
+static const char *check_claim(const fim_claim *claim)
+{
+    const fim_revocation *revocation = &claim->fim_claim_u.revocation;
+
+    if (claim->kind == FIM_FILE)
+        return claim->fim_claim_u.file.content.tree.type == FIM_TREE_RFC9162 ? NULL : "unsupported";
+    for (u_int i = 0; i < revocation->items.items_len; i++) {
+        const fim_item *item = &revocation->items.items_val[i];
+        const char *verdict = item->what == FIM_PUBLIC_KEY ? check_hash(item->hash) : NULL;
+        if (item->what != FIM_PUBLIC_KEY && item->what != FIM_VERSION)
+            return "unsupported"; /* fim-rev-4 */
+        if (verdict != NULL)
+            return verdict;
+    }
+    return NULL;
+}
+
+/* Steps 1 to 10: each pin is satisfied by one signer, whoever it is. */
+static const char *check(const struct bytes *record, fim_kind wanted, const struct expected *expected,
+                         struct verified *found, struct signers *signers)
 {
     const fim_statement *statement = &found->statement;
-    const fim_file *file = &statement->claim.fim_claim_u.file;
+    const fim_claim *claim = &statement->claim;
+    const fim_file *file = &claim->fim_claim_u.file;
     const char *verdict;
 
-    if (compare(file->volume, expected->volume, sizeof expected->volume) != 0)
+    memset(signers, 0, sizeof *signers);
+    if (!decode_record(record, &found->record))
+        return "malformed";
+    verdict = decode_statement(&found->record, wanted, &found->statement);
+    if (verdict != NULL)
+        return verdict;
+    if (compare(wanted == FIM_FILE ? file->volume : claim->fim_claim_u.revocation.volume, expected->volume,
+                sizeof expected->volume) != 0)
         return "wrong-volume";
-    if (file->path.fim_path_len != expected->path.size ||
-        compare(file->path.fim_path_val, expected->path.data, expected->path.size) != 0)
+    if (wanted == FIM_FILE && (file->path.fim_path_len != expected->path.size ||
+                               compare(file->path.fim_path_val, expected->path.data, expected->path.size) != 0))
         return "wrong-path";
     for (u_int i = 0; i < statement->extensions.extensions_len; i++)
         if (statement->extensions.extensions_val[i].critical)
             return "unknown-extension"; /* none is known */
     verdict = check_hash(statement->hash);
-    if (verdict != NULL)
-        return verdict;
-    if (file->content.tree.type != FIM_TREE_RFC9162)
-        return "unsupported";
-    verdict = check_attestations(&found->record, expected).verdict;
-    if (verdict != NULL)
-        return verdict;
-    if (file->when.issued > expected->now + FIM_SKEW)
-        return "issued-in-future";
-    if (expected->now > file->when.not_after)
-        return "record-expired";
-    return NULL;
+    if (verdict == NULL)
+        verdict = check_claim(claim);
+    if (verdict == NULL)
+        verdict = check_attestations(&found->record, expected, signers);
+    if (verdict == NULL)
+        digest(hash_of(statement->hash), found->record.statement.statement_val,
+               found->record.statement.statement_len, found->tag);
+    return verdict;
 }
 
 const char *verify_record(const struct bytes *record, const struct expected *expected, struct verified *out)
 {
+    struct signers signers;
     const char *verdict;
+    const fim_file *file = &out->statement.claim.fim_claim_u.file;
 
     memset(out, 0, sizeof *out);
-    verdict = decode_record(record, &out->record) ? decode_statement(&out->record, &out->statement) : "malformed";
-    if (verdict == NULL)
-        verdict = check(out, expected);
-    if (verdict != NULL) {
+    verdict = check(record, FIM_FILE, expected, out, &signers);
+    if (verdict != NULL)
+        ;
+    else if (expected->revoked != NULL &&
+             is_version_revoked(&expected->revoked->items, out->statement.hash, out->tag))
+        verdict = "revoked"; /* step 11, but for marks: none are kept of files */
+    else if (file->when.issued > expected->now + FIM_SKEW)
+        verdict = "issued-in-future";
+    else if (expected->now > file->when.not_after ||
+             (expected->revoked != NULL && expected->now > fresh_until(expected->revoked)))
+        verdict = "record-expired";
+    if (verdict != NULL)
         free_verified(out);
-    } else {
-        const fim_tree *tree = &out->statement.claim.fim_claim_u.file.content.tree;
-        const struct hash *hash = hash_of(out->statement.hash);
-        make_tree(&out->tree, hash, tree->unit_log2, tree->size);
-        digest(hash, out->record.statement.statement_val, out->record.statement.statement_len, out->tag);
+    else
+        make_tree(&out->tree, hash_of(out->statement.hash), file->content.tree.unit_log2, file->content.tree.size);
+    return verdict;
+}
+
+/* Step 11 of a revocation. What is accepted of a key is its mark: the keys are pinned, so each has one. */
+static const char *check_order(const struct verified *found, const struct revoked *revoked, const struct items *own)
+{
+    const fim_revocation *revocation = &found->statement.claim.fim_claim_u.revocation;
+    struct items items = {revocation->items.items_val, revocation->items.items_len};
+    uint64_t generation = revocation->when.generation;
+    bool same = true;
+
+    for (size_t i = 0; i < revoked->count; i++) {
+        const struct accepted *one = &revoked->accepted[i];
+        if (is_key_revoked(own, &one->key)) /* fim-rev-8 */
+            continue;
+        if (generation < one->generation)
+            return "rollback";
+        if (generation == one->generation && (one->tag_hash != found->statement.hash ||
+                                              compare(one->tag, found->tag, hash_of(one->tag_hash)->length) != 0))
+            same = false;
     }
+    if (!same)
+        return "equivocation";
+    for (size_t i = 0; i < revoked->count; i++) {
+        const struct accepted *one = &revoked->accepted[i];
+        for (size_t j = 0; j < one->items.count && !is_key_revoked(own, &one->key); j++)
+            if (!has_item(&items, &one->items.list[j]))
+                return "rollback"; /* fim-rev-7 */
+    }
+    return NULL;
+}
+
+const char *verify_revocation(const struct bytes *record, const struct expected *expected)
+{
+    struct revoked *revoked = expected->revoked;
+    struct verified found;
+    struct signers signers;
+    struct items own = {NULL, 0};
+    const fim_revocation *revocation = &found.statement.claim.fim_claim_u.revocation;
+    const char *verdict;
+
+    memset(&found, 0, sizeof found);
+    verdict = check(record, FIM_REVOCATION, expected, &found, &signers);
+    if (verdict == NULL) {
+        struct items items = {revocation->items.items_val, revocation->items.items_len};
+        add_items(&own, &revoked->items);
+        add_items(&own, &items);
+        if (is_version_revoked(&revoked->items, found.statement.hash, found.tag))
+            verdict = "revoked";
+        else
+            verdict = check_order(&found, revoked, &own);
+        if (verdict == NULL && revocation->when.issued > expected->now + FIM_SKEW)
+            verdict = "issued-in-future";
+        for (size_t i = 0; verdict == NULL && i < signers.count; i++) { /* fim-rev-6: even if it has expired */
+            struct accepted accepted = {signers.keys[i], revocation->when.generation, revocation->when.not_after,
+                                        {NULL, 0}, found.statement.hash, {0}};
+            add_items(&accepted.items, &items);
+            memcpy(accepted.tag, found.tag, sizeof accepted.tag);
+            keep_accepted(revoked, &accepted);
+        }
+        if (verdict == NULL)
+            revoked->items = own;
+        if (verdict == NULL && expected->now > revocation->when.not_after)
+            verdict = "record-expired";
+    }
+    free_verified(&found);
     return verdict;
 }
 

@@ -8,14 +8,18 @@
 
 #include "canonical.h"
 #include "fim.h"
+#include "revoked.h"
 #include "tree.h"
+
+enum { PINS_MAX = 8 };
 
 /* What the verifier brings: it comes from its user, and nothing of it from the server. */
 struct expected {
     unsigned char volume[16];
     struct bytes path;
-    struct bytes certificate; /* DER: the one signer that is believed, for anything */
-    int64_t now;              /* Unix seconds */
+    struct bytes certificates[PINS_MAX]; /* DER: signers that are believed, for anything; the others are empty */
+    int64_t now;                         /* Unix seconds */
+    struct revoked *revoked;             /* for the volume; NULL: nothing is */
 };
 
 struct verified {
@@ -27,6 +31,9 @@ struct verified {
 
 /* NULL if the record verifies, and then it is in `out`; else the name of the verdict, and `out` is empty. */
 const char *verify_record(const struct bytes *record, const struct expected *expected, struct verified *out);
+/* The same for a revocation, which has no path; what it revokes is added to what is known as revoked. So it is for one
+ * that has expired, whose verdict is record-expired. */
+const char *verify_revocation(const struct bytes *record, const struct expected *expected);
 void free_verified(struct verified *verified);
 
 #endif

@@ -1,0 +1,111 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The verifier in C runs the test vectors of verification that it can be told of on its command line.
+
+It pins signers without limits, accepts all that it knows, keeps no marks of files, and gets to know what is revoked
+from revocations only: so where a vector has revoked items, a signer of ours, pinned beside, revokes them first.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from oracle import records, signers
+from vectors.form import unpacked
+
+from .building import SPEC
+from .test_check import pem
+
+pytestmark = [
+    pytest.mark.tool("rpcgen", "gcc", library="libtirpc"),
+    pytest.mark.tool(library="libcrypto"),
+]
+
+Json = dict[str, Any]
+NO_LIMITS = {"ca": False, "subject": None, "volumes": [], "prefixes": [], "schemes": [], "signers": 1}
+NOT_KNOWN = ("needs-hash-blake3", "needs-scheme-ml-dsa")
+PINS_MAX = 8
+
+
+@cache
+def load(name: str) -> list[Json]:
+    found: list[Json] = json.loads((SPEC / "vectors" / f"{name}.json").read_text())[
+        "certificates" if name == "certificates" else "vectors"
+    ]
+    return found
+
+
+@cache
+def certificates() -> dict[str, bytes]:
+    return {one["name"]: unpacked(one["der"]) for one in load("certificates")}
+
+
+def can_be_told(vector: Json) -> bool:
+    given = vector["input"]
+    told = given["record"] is not None and given["accepted"] is None and given["read"] is None and not given["marks"]
+    told = told and given["volumes"] is not None and len(given["volumes"]) == 1
+    told = told and 0 < len(given["trust"]) < PINS_MAX
+    told = told and all(entry == NO_LIMITS | {"anchor": entry["anchor"]} for entry in given["trust"])
+    told = told and not any(flag.startswith(NOT_KNOWN) for flag in vector.get("flags", ()))
+    told = told and all(certificates()[entry["anchor"]] for entry in given["trust"])  # no bytes are not in PEM
+    if given["wanted"] == records.REVOCATION:
+        return bool(told and given["revoked"] == {"items": [], "accepted": []})
+    told = told and given["content"] is not None and not given["revoked"]["accepted"]
+    return bool(told) and b"\0" not in unpacked(given["path"])
+
+
+TOLD = [vector for vector in load("verification") if can_be_told(vector)]
+
+
+def test_enough_can_be_told() -> None:
+    with_revocations = [vector for vector in TOLD if "revocations" in vector.get("flags", ())]
+    assert len(TOLD) > 300
+    assert {vector["input"]["wanted"] for vector in with_revocations} == {records.FILE, records.REVOCATION}
+    assert {vector["outcome"] for vector in with_revocations} > {"verified", "revoked", "unsupported", "record-expired"}
+
+
+@pytest.mark.spec("fim-ver-4", "fim-rev-3", "fim-rev-4", "fim-kind-3")
+def test_the_vectors(programs: Path, tmp_path: Path) -> None:
+    """All in one test: each is a short run of the program."""
+    different = [
+        f"{vector['id']}: {found} instead of {vector['outcome']}"
+        for vector in TOLD
+        if (found := verdict(programs / "check", tmp_path, vector["input"])) != vector["outcome"]
+    ]
+    assert different == []
+
+
+def verdict(program: Path, folder: Path, given: Json) -> str:
+    is_revocation = given["wanted"] == records.REVOCATION
+    pins = [certificates()[entry["anchor"]] for entry in given["trust"]]
+    record, revocations, content = unpacked(given["record"]), [], b""
+    if is_revocation:
+        revocations, record = [record], b""
+    elif given["revoked"]["items"]:
+        items = [(one["what"], one["hash"], unpacked(one["digest"])) for one in given["revoked"]["items"]]
+        volume = unpacked(given["volumes"][0])
+        ours = signers.signer(name="beside")
+        statement = records.Statement(kind=records.REVOCATION, volume=volume, issued=0, items=items)
+        revocations, pins = [signers.signed(statement, ours)], [*pins, ours.der]
+    if not is_revocation:
+        content = unpacked(given["content"])
+    for name, data in (("record", record), ("content", content), ("pins", b"".join(map(pem, pins)))):
+        (folder / name).write_bytes(data)
+    names = [folder / f"revocation-{at}" for at in range(len(revocations))]
+    for path, data in zip(names, revocations, strict=True):
+        path.write_bytes(data)
+    words: list[str | Path | bytes] = [program, folder / "record", folder / "content", given["volumes"][0]]
+    words += [unpacked(given["path"]), folder / "pins", given["now"], *names]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=20)
+    assert done.stderr == ""
+    *judged, last = done.stdout.split()
+    if is_revocation:
+        return judged[0]
+    assert judged == ["verified"] * len(revocations)
+    return last

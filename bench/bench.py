@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import platform
 import random
@@ -113,6 +114,34 @@ def sign_one_core(bench: Bench) -> None:
     bench.report("sign 1 GiB, one core, speed to openssl dgst", "0.9 at least", f"{ratio:.2f}", ratio >= 0.9)
 
 
+def sign_what_changed(bench: Bench) -> None:
+    """One unit of 1 GiB is another each time; start-up is most of what is left."""
+    path = bench.file(1)
+    if not (path.parent / ".nfsverity").exists():
+        run([COMMAND, "sign", *bench.key, str(path.parent)])
+    places = random.Random(2)
+    at = 0
+
+    def change() -> None:
+        nonlocal at
+        at = places.randrange(path.stat().st_size)
+        with path.open("r+b") as file:
+            file.seek(at)
+            file.write(places.randbytes(1))
+
+    command = [COMMAND, "sign", *bench.key, "--jobs", "1"]
+    whole = median(lambda: run([*command, str(path)], CLIENT), before=change)
+    changed = median(lambda: run([*command, "--changed", f"{at}:1", str(path)], CLIENT), before=change)
+    ratio, least = whole / changed, 2 if bench.scale == 1 else 1
+    bench.report(
+        "sign one changed unit of 1 GiB, speed to all of it", f"{least} at least", f"{ratio:.1f}", ratio >= least
+    )
+    change()
+    report = json.loads(run([*command, "--changed", f"{at}:1", "--json", str(path)], CLIENT).output)
+    count = int(report["trees"][0]["bytes_hashed"])
+    bench.report("bytes hashed for it, with both ends of the rest", "196,608 at most", f"{count:,}", count <= 3 << 16)
+
+
 def sign_two_processes(bench: Bench) -> None:
     path = bench.file(4)
     one = bench.sign(path, "--jobs", "1")
@@ -199,6 +228,7 @@ ROWS: dict[str, Callable[[Bench], None]] = {
     "start-up": start_up,
     "record": record_size,
     "sign": sign_one_core,
+    "changed": sign_what_changed,
     "processes": sign_two_processes,
     "read": read_verified,
     "files": many_files,

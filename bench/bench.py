@@ -206,6 +206,31 @@ def many_files(bench: Bench) -> None:
     bench.report(f"get {count:,} files, verified", "2,000 files/s at least", f"{rate:,.0f} files/s", rate >= 2000)
 
 
+def delta(bench: Bench) -> None:
+    """Over an older copy, of which one unit in a hundred is another one: against fetching all of it."""
+    path = bench.file(1)
+    old, copy = bench.folder / "old", bench.folder / "delta"
+    shutil.copyfile(path, old)
+    units = path.stat().st_size >> 16
+    with old.open("r+b") as file:
+        for unit in random.Random(1).sample(range(units), units // 100):
+            os.pwrite(file.fileno(), b"another", unit << 16)
+    with bench.serving(path.parent) as (url, _):
+        get = [COMMAND, "get", "--json", url + "file", str(copy)]
+        whole = median(lambda: run([*get, "--whole"], CLIENT), before=lambda: shutil.copyfile(old, copy))
+        part = median(lambda: run(get, CLIENT), before=lambda: shutil.copyfile(old, copy))
+        shutil.copyfile(old, copy)
+        crossed = int(bench.reader("delta", url, bench.certificate, "file", str(copy)))
+        fetched = int(json.loads(run(get, CLIENT).output)["fetched"])
+    subprocess.run(["cmp", path, copy], check=True)
+    share = fetched / path.stat().st_size
+    bench.report("get over a copy with 1 % changed, bytes fetched", "1.0 % at most", f"{share:.2%}", share <= 0.01)
+    share = crossed / path.stat().st_size
+    bench.report("the same, bytes received, hashes and all", "1.1 % at most", f"{share:.2%}", share <= 0.011)
+    ratio = part / whole
+    bench.report("the same, time to get --whole, no network between", "1.0 at most", f"{ratio:.2f}", ratio <= 1.0)
+
+
 def memory(bench: Bench) -> None:
     path = bench.file(10)
     most = 100 * 2**20
@@ -232,6 +257,7 @@ ROWS: dict[str, Callable[[Bench], None]] = {
     "processes": sign_two_processes,
     "read": read_verified,
     "files": many_files,
+    "delta": delta,
     "memory": memory,
 }
 

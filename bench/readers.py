@@ -6,6 +6,7 @@ readers.py first URL CERT PATH RUNS     seconds to the first verified byte over 
 readers.py unverified URL CERT PATH     the same calls as a verified `cat`, but nothing is hashed
 readers.py memory SIZE                  seconds to hash SIZE bytes as units in memory
 readers.py proof URL CERT PATH          the hashes that one unit in the middle of a file needed
+readers.py delta URL CERT PATH COPY     the bytes received to make a copy the version that is served
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import sys
 import time
 from pathlib import Path
 
+from nfsverity._hashed import hash_file
 from nfsverity_client import presentation
+from nfsverity_client.delta import differing_spans
 from nfsverity_client.pipeline import in_order
 from nfsverity_client.reader import open_file
 from nfsverity_client.session import Session, Settings
@@ -82,8 +85,25 @@ async def proof(url: str, certificate: str, path: str) -> None:
         print(opened.traffic.hashes, len(reader.verified.data))
 
 
+async def delta(url: str, certificate: str, path: str, copy: str) -> None:
+    async with session(url, certificate) as opened:
+        reader = await open_file(opened, path.encode(), most=0)
+        with open(copy, "rb") as file:
+            tree = hash_file(file.fileno(), reader.version.shape, reader.version.hash, lambda _: None)
+            async for _ in differing_spans(reader, reader.version, tree):
+                pass
+        print(opened.traffic.received)
+
+
 if __name__ == "__main__":
-    modes = {"first": first, "verified": verified, "unverified": unverified, "memory": memory, "proof": proof}
+    modes = {
+        "first": first,
+        "verified": verified,
+        "unverified": unverified,
+        "memory": memory,
+        "proof": proof,
+        "delta": delta,
+    }
     work = modes[sys.argv[1]](*sys.argv[2:])
     if work is not None:
         asyncio.run(work)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 STATES = ("same", "changed", "mode", "added", "removed", "incomparable", "failed")
 """As in `nfsverity._diff`; a test holds both equal."""
-_ORDER = (Exit.NOT_VERIFIED, Exit.PEER, Exit.LOCAL, Exit.INCOMPARABLE, Exit.DIFFERENT)
+_ORDER = (Exit.NOT_VERIFIED, Exit.PEER, Exit.LOCAL, Exit.DIFFERENT, Exit.INCOMPARABLE)
 """What weighs more comes first."""
 _OF_VERSION = {
     "volume, label, generation": "of the record",
@@ -113,7 +113,7 @@ def command(
     from . import belief
 
     believed = belief.load(trust_files, volume)
-    report = Report(quiet=quiet or as_json)
+    report = Report(quiet=quiet or as_json, keeps=as_json)
     ending.run(_run(a, b, believed, with_ranges, quiet, wait, timeout, report))
     if as_json:
         fields = {
@@ -198,63 +198,80 @@ async def _compare_files(a: Url | Path, b: Url | Path, one: Place, other: Place,
     with about(f"{version_a.url} and {version_b.url}"):
         async with contextlib.aclosing(ranges(version_a, version_b)) as parts:
             async for part in parts:
-                found.append(part)
+                if report.keeps:
+                    found.append(part)
                 report.show(part)
                 if quiet:
                     break
     state = state_of(version_a, version_b)
-    report.files.append(FileDifference(b"", state, version_a.verified, version_b.verified, tuple(found)))
+    report.add_file(FileDifference(b"", state, version_a.verified, version_b.verified, tuple(found)))
 
 
 @dataclass(slots=True)
 class Report:
-    """What was found, told as it is found."""
+    """What was found, told as it is found. Of files no more is kept than numbers, but for JSON."""
 
     quiet: bool
+    keeps: bool
     files: list[FileDifference] = field(default_factory=list, repr=False)
     hashes: int = 0
+    size: int = 0
+    ranges: int = 0
+    bytes: int = 0
+    _states: dict[str, int] = field(default_factory=dict)
+    _failures: set[Exit] = field(default_factory=set)
+    _one: str | None = None
+    """The state of the only file, where two files are compared."""
 
     def add(self, difference: FileDifference) -> None:
-        self.files.append(difference)
+        """One file of two trees."""
         if difference.error is not None:
             tell(difference.error)
+            self._failures.add(status_of(difference.error))
         elif not self.quiet and difference.state != "same":
             click.echo(f"{difference.state:<13} {shown(difference.path)}")
-            for part in difference.ranges or ():
-                self.show(part, "    ")
+        for part in difference.ranges or ():
+            self.show(part, "    ")
+        self._count(difference)
+
+    def add_file(self, difference: FileDifference) -> None:
+        """The only one, whose ranges were shown already."""
+        self._one = difference.state
+        self._count(difference)
+
+    def _count(self, difference: FileDifference) -> None:
+        self.size += max(_size(difference.a), _size(difference.b))
+        self._states[difference.state] = self.count(difference.state) + 1
+        if self.keeps:
+            self.files.append(difference)
 
     def show(self, part: Range, indent: str = "") -> None:
+        self.ranges += 1
+        self.bytes += part.length
         if not self.quiet:
             what = "differ" if part.side == "both" else f"are only in {part.side.upper()}"
             click.echo(f"{indent}bytes {part.offset} to {part.stop - 1} {what}")
 
     def count(self, state: str) -> int:
-        return sum(difference.state == state for difference in self.files)
-
-    @property
-    def ranges(self) -> list[Range]:
-        return [part for difference in self.files for part in difference.ranges or ()]
+        return self._states.get(state, 0)
 
     @property
     def status(self) -> Exit:
-        found = {status_of(difference.error) for difference in self.files if difference.error is not None}
-        if self.count("incomparable"):
-            found.add(Exit.INCOMPARABLE)
+        found = set(self._failures)
         if any(self.count(state) for state in ("changed", "mode", "added", "removed")):
             found.add(Exit.DIFFERENT)
-            found.discard(Exit.INCOMPARABLE)
+        elif self.count("incomparable"):
+            found.add(Exit.INCOMPARABLE)
         return next((status for status in _ORDER if status in found), max(found, default=Exit.OK))
 
     def summary(self) -> str:
-        size = sum(max(_size(difference.a), _size(difference.b)) for difference in self.files)
-        length = sum(part.length for part in self.ranges)
         texts = []
-        if len(self.files) != 1 or self.files[0].path:
+        if self._one is None:
             texts.append(", ".join(f"{self.count(state):,} {state}" for state in STATES if self.count(state)))
-        elif self.files[0].state == "mode":
+        elif self._one == "mode":
             texts.append("the content is the same, but only one of them is executable")
         if self.ranges:
-            texts.append(f"{count_text(len(self.ranges), 'range')}, {length:,} bytes of {size:,}")
+            texts.append(f"{count_text(self.ranges, 'range')}, {self.bytes:,} bytes of {self.size:,}")
         if self.hashes:
             texts.append(f"{count_text(self.hashes, 'hash', 'hashes')} asked for")
         return "; ".join(texts)
@@ -263,8 +280,8 @@ class Report:
         return {
             "files": [_fields(difference) for difference in self.files],
             **{state: self.count(state) for state in STATES},
-            "ranges": len(self.ranges),
-            "bytes": str(sum(part.length for part in self.ranges)),
+            "ranges": self.ranges,
+            "bytes": str(self.bytes),
             "hashes": str(self.hashes),
         }
 

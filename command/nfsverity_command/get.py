@@ -173,7 +173,7 @@ async def _get_file(session: Session, path: bytes, destination: Path, whole: boo
     with contextlib.nullcontext() if whole else old_file(destination) as old:
         reader = await open_file(session, path, most=FETCH_DEFAULT if old is None else 0)
         with meter(session.url_of(path), reader.size) as shows:
-            if old is not None and await stays(reader, old, shows):
+            if old is not None and await stays(reader, old, shows, durably=True):
                 transfer = Transfer(0, reader.size, unchanged=True)
             else:
                 with new_file(destination, False) as file:
@@ -236,7 +236,7 @@ async def _get_below(
             tree.check(below)
             with old_file_below(tree.destination, below) if reuses else contextlib.nullcontext() as old:
                 reader = await open_file(session, path, most=FETCH_DEFAULT if old is None else 0)
-                if old is not None and await stays(reader, old, shows):
+                if old is not None and await stays(reader, old, shows, durably=False):  # the commit syncs
                     return Checked(url, path, reader.verified), Transfer(0, reader.size, unchanged=True)
                 file = tree.create(below, False)
                 created = True

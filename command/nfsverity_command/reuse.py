@@ -74,10 +74,10 @@ def _opened(opening: Callable[[], int]) -> Iterator[int | None]:
             os.close(fd)
 
 
-async def stays(reader: Reader, old: int, shows: Meter) -> bool:
-    """Whether the old file is all that was signed, durably, and this user's alone: then it may stay.
+async def stays(reader: Reader, old: int, shows: Meter, *, durably: bool) -> bool:
+    """Whether the old file is all that was signed, and this user's alone: then it may stay.
 
-    Pins the reader where it is. Raises `OSError`.
+    Pins the reader where it is. `durably`: it is synced. Raises `OSError`.
     """
     version, signed = reader.version, reader.verified.file
     before = os.fstat(old)
@@ -97,7 +97,8 @@ async def stays(reader: Reader, old: int, shows: Meter) -> bool:
         return False
     if tree.root != version.verified.content.tree.root or Seen.of(os.fstat(old)) != Seen.of(before):
         return False
-    os.fsync(old)
+    if durably:
+        os.fsync(old)
     reader.pin()
     return True
 

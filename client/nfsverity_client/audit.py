@@ -309,11 +309,22 @@ def _process() -> dict[str, Any]:
     return {"pid": os.getpid(), "uid": os.getuid(), "name": name.encode("ascii", "backslashreplace").decode()}
 
 
+def default_log() -> Path:
+    """The log where nobody has named one."""
+    return state_directory() / FILE_NAME
+
+
 def user_log() -> AuditLog:
-    """The log that local events go to: that of the user's policy, or `audit.jsonl` in the state directory."""
-    return AuditLog(state_directory() / FILE_NAME)
+    """The log that local events go to: that of the user's policy, or `audit.jsonl` in the state directory.
+
+    Raises `PolicyError`, `OSError` where there is a policy that cannot be used.
+    """
+    from .policy import load_policy
+
+    user = load_policy()
+    return AuditLog(user.log or default_log(), sync=user.sync)
 
 
 def local_event(event: str, **fields: Any) -> int:
-    """Write what was done by hand into the log of the user; the line's number. Raises `AuditError`, `OSError`."""
+    """Write what was done by hand into the log of the user; the line's number. Raises as `user_log` and `append` do."""
     return user_log().append(event, **fields)

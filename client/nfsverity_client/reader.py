@@ -30,6 +30,7 @@ from nfsverity_proto.proof import proof_length
 from nfsverity_proto.verification import Verified
 
 from .faults import LocatedMismatch, locate
+from .gates import Rules
 from .pipeline import in_order
 from .presentation import (
     LONG_SPAN,
@@ -77,6 +78,8 @@ class Reader:
         self.path = path
         self.presentation = Presentation(presentation or session.settings.presentation)
         self.version: Version
+        self.rules: Rules = ()
+        """What a policy requires of the record, beyond that it verifies."""
         self._pinned = False
         self._first: Span | None = None
         self._prepared: Version | None = None
@@ -317,7 +320,7 @@ class Reader:
 
     async def _verify(self, record: bytes) -> Verified:
         try:
-            return await self.session.verify(record, self.path)
+            return await self.session.verify(record, self.path, self.rules)
         except VerificationError as error:
             raise self._named(error) from error.__cause__
 
@@ -373,7 +376,7 @@ class Reader:
     async def _take(self, version: Version, record: bytes) -> bool:
         """Step V2; whether there is a newer version now."""
         try:
-            verified = await self.session.verify(record, self.path)
+            verified = await self.session.verify(record, self.path, self.rules)
         except VerificationError:
             return False  # of no use, by V2: the verdict is about what was opened
         if verified.tag == version.tag:
@@ -456,12 +459,14 @@ async def open_file(
     presentation: Presentation | None = None,
     most: int = FETCH_DEFAULT,
     tolerant: bool = False,
+    reader: Reader | None = None,
 ) -> Reader:
     """Open the file at `path`: record and first units in one round trip, verified.
 
     `most`: bytes of units to bring along (at most 2^20). `tolerant`: leave units that fail to the first read.
+    `reader`: one that was made for it. No policy is asked: that is `opening.open_at`.
     Raises `VerificationError`, `StatusError`, `PeerError`.
     """
-    reader = Reader(session, path, presentation)
+    reader = reader or Reader(session, path, presentation)
     await reader._open(most, tolerant=tolerant)
     return reader

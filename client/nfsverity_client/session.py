@@ -28,6 +28,7 @@ from nfsverity_proto.errors import (
     WrongVolume,
 )
 from nfsverity_proto.path import check_name, join_path
+from nfsverity_proto.policy import Gate, Rule, named
 from nfsverity_proto.record import Fingerprint, decode_record
 from nfsverity_proto.trust import TrustEntry, expected_volumes
 from nfsverity_proto.url import Url
@@ -43,6 +44,7 @@ from nfsverity_proto.verification import (
 
 from .budget import WaitBudget
 from .connection import Connection, Held, Traffic, connect
+from .gates import ENFORCING, Gates, Rules
 from .presentation import Presentation
 
 Ok = TypeVar("Ok")
@@ -80,6 +82,8 @@ class Settings:
     timeout: float = 30.0
     """For one answer."""
     algorithms: Algorithms = ALL_ALGORITHMS
+    gates: Gates = ENFORCING
+    """What the policy says, and where it is logged."""
 
 
 class Session:
@@ -209,18 +213,39 @@ class Session:
     def url_of(self, path: bytes) -> str:
         return str(self.url.with_path(path))
 
-    async def verify(self, record: bytes | None, path: bytes) -> Verified:
+    def rule(self, gate: Gate, path: bytes) -> Rule:
+        """The rule of the policy for a file, by what is known before its record is (fim-policy-1)."""
+        url = self.url_of(path)
+        return self.settings.gates.select(gate, path, self._expected_volumes(url), url)
+
+    async def verify(self, record: bytes | None, path: bytes, rules: Rules = ()) -> Verified:
         """Every step for the record of the file at `path`. The volume is bound at first use, before this returns.
 
         Raises `VerificationError`, `StatusError`, `PeerError`; `OSError` where a binding cannot be stored.
         """
         url = self.url_of(path)
         expected = Expected(path, self._expected_volumes(url), url)
+        algorithms, allowed = self.settings.algorithms, expected
+        for _, rule in rules:
+            algorithms, allowed = rule.narrowed(algorithms, allowed)
 
         def judge(certificates: Certificates) -> Verified:
             now = int(time.time())
-            return verify_record(record, expected, self.settings.trust, certificates, now, self.settings.algorithms)
+            verified = verify_record(record, allowed, self.settings.trust, certificates, now, algorithms)
+            for gate, rule in rules:
+                rule.check(verified, gate, now)
+            return verified
 
+        try:
+            return await self._judged(judge, record, expected)
+        except VerificationError as error:
+            for _, rule in rules:
+                named(error, rule)
+            raise
+
+    async def _judged(
+        self, judge: Callable[[Certificates], Verified], record: bytes | None, expected: Expected
+    ) -> Verified:
         try:
             verified = judge(self._certificates)
         except VerificationError:

@@ -69,6 +69,8 @@ class VerificationError(NfsVerityError):
         self.expected = expected
         self.found = found
         self.where = where
+        self.rule: str | None = None
+        """The rule of the policy under which it was judged, where that is not the default."""
 
     def __str__(self) -> str:
         text = f"{self.verdict}: {self.message}"
@@ -76,6 +78,8 @@ class VerificationError(NfsVerityError):
             text = f"{self.where}: {text}"
         if self.expected is not None:
             text += f" (expected {self.expected}, found {self.found})"
+        if self.rule is not None:
+            text += f" [{self.rule}]"
         return text
 
 
@@ -258,6 +262,14 @@ class RecordExpired(VerificationError):
     advice = "ask the publisher to sign again"
 
 
+class PolicyRefused(VerificationError):
+    """The record verifies, and does not meet what the rule of the policy asks for beyond that."""
+
+    verdict = "policy-refused"
+    step = 12
+    advice = "`nfsverity policy explain` shows the rule; change it, or ask the publisher for what it asks"
+
+
 class Mismatch(VerificationError):
     """Content that is not what was signed. `offset` and `length` (bytes) locate it where they can."""
 
@@ -299,6 +311,7 @@ class Updating(VerificationError):
 VERDICTS: tuple[type[VerificationError], ...] = (
     Unsigned, Malformed, Unsupported, WrongKind, WrongVolume, WrongPath, UnknownExtension, RefusedAlgorithm,
     Untrusted, OutOfScope, NoCertificate, BadCertificate, IsRevoked, NotYetValid, Expired, WrongUsage, BadSignature,
-    TooFewSigners, Rollback, Equivocation, IssuedInFuture, RecordExpired, Mismatch, Stale, Updating,
+    TooFewSigners, Rollback, Equivocation, IssuedInFuture, RecordExpired, PolicyRefused, Mismatch, Stale,
+    Updating,
 )  # fmt: skip
 """Every verdict, in the order of the draft's table."""

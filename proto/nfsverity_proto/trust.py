@@ -46,7 +46,7 @@ class TrustEntry:
         if self.signers < 1:
             raise ValueError("at least one signer is needed")
         if self.subject is not None:
-            _name(self.subject)
+            subject_of(self.subject)
 
     @property
     def certificate(self) -> Certificate:
@@ -61,7 +61,7 @@ class TrustEntry:
         return hmac.compare_digest(digest, fingerprint.digest)
 
     def covers_url(self, url: str | None) -> bool:
-        return not self.prefixes or (url is not None and any(_below(url, prefix) for prefix in self.prefixes))
+        return not self.prefixes or (url is not None and any(below(url, prefix) for prefix in self.prefixes))
 
     def covers(self, volume: bytes | None, url: str | None) -> bool:
         """Whether it may speak for this volume at this place; one without a URL is below no prefix (fim-trust-4)."""
@@ -71,14 +71,17 @@ class TrustEntry:
 
     def subject_fits(self, certificate: Certificate) -> bool:
         """Whether the certificate's subject has each attribute, with equal type and characters (fim-trust-6)."""
-        if self.subject is None:
-            return True
-        has = {(attribute.type, attribute.text) for attribute in certificate.attributes}
-        return all((attribute.oid.dotted_string, attribute.value) in has for attribute in _name(self.subject))
+        return self.subject is None or subject_within(self.subject, certificate)
 
 
-def _name(subject: str) -> x509.Name:
-    """Raises `ValueError`."""
+def subject_within(subject: str, certificate: Certificate) -> bool:
+    """Whether the certificate's subject has each attribute of another, with equal type and characters."""
+    has = {(attribute.type, attribute.text) for attribute in certificate.attributes}
+    return all((attribute.oid.dotted_string, attribute.value) in has for attribute in subject_of(subject))
+
+
+def subject_of(subject: str) -> x509.Name:
+    """A subject as RFC 4514 writes one. Raises `ValueError`."""
     from cryptography import x509
 
     try:
@@ -87,7 +90,7 @@ def _name(subject: str) -> x509.Name:
         raise ValueError(f"{subject!r} is no subject as RFC 4514 writes one, such as O=Example") from error
 
 
-def _below(url: str, prefix: str) -> bool:
+def below(url: str, prefix: str) -> bool:
     """Whether a URL is the prefix or below it, by whole path segments (fim-trust-3)."""
     return url == prefix or url.startswith(prefix if prefix.endswith("/") else prefix + "/")
 

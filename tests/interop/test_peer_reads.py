@@ -10,6 +10,7 @@ import os
 import random
 import sqlite3
 import subprocess
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -17,8 +18,12 @@ import pytest
 
 from nfsverity_proto import messages as m
 from nfsverity_proto.record import decode_record
-from nfsverity_proto.statement import tag_of
-from serving import HOST, Published, Served, fresh_keys, publish_tree, serving, session
+from nfsverity_proto.revocation import key_item, version_item
+from nfsverity_proto.statement import NO_END, Item, tag_of
+from nfsverity_publisher.revocation import revoke
+from nfsverity_store.index import open_index
+from nfsverity_store.revocation import revocation_path
+from serving import HOST, Keys, Published, Served, fresh_keys, publish_tree, serving, session
 
 pytestmark = [
     pytest.mark.tool("rpcgen", "gcc", library="libtirpc"),
@@ -245,6 +250,87 @@ def test_a_scheme_that_the_peer_does_not_know_is_skipped(tmp_path: Path, program
 def test_a_signer_that_is_not_pinned_is_untrusted(served: Served, programs: Path, tmp_path: Path) -> None:
     other = Peer(programs, fresh_keys(name="other").write(tmp_path)[1])
     assert other.read(served.port, "u12/1", "inline") == (1, b"", "untrusted")
+
+
+# What the publisher revoked
+
+
+class Revoking:
+    """A tree of ours with two signers, both of whom the peer believes."""
+
+    def __init__(self, folder: Path, programs: Path) -> None:
+        self.first, self.second = fresh_keys(name="first"), fresh_keys(name="second")
+        self.tree = publish_tree(folder / "tree", {"a": b"a", "b": b"b"}, signer=self.first, volume=VOLUME)
+        self.tree.sign("b", keys=(self.first, self.second))
+        (folder / "both.crt").write_bytes(self.first.certificate + self.second.certificate)
+        self.peer = Peer(programs, folder / "both.crt")
+
+    def revoke(self, by: Keys, *items: Item, not_after: int = NO_END) -> None:
+        revoke(self.tree.root, items, [by.signing], not_after=not_after)
+
+    def reads(self, now: int | None = None) -> dict[str, tuple[int, bytes, str]]:
+        with serving(self.tree.root) as served:
+            found = {}
+            for name in ("a", "b"):
+                (found[name],) = {self.peer.read(served.port, name, how, now=now) for how in PRESENTATIONS}
+            return found
+
+
+@pytest.fixture
+def revoking(tmp_path: Path, programs: Path) -> Revoking:
+    return Revoking(tmp_path, programs)
+
+
+def key_of(keys: Keys) -> Item:
+    return key_item(keys.signing.certificate.key_id(), 1)
+
+
+@pytest.mark.spec("fip-revoke-1", "fim-rev-7")
+def test_what_a_revoked_key_signed_is_revoked(revoking: Revoking) -> None:
+    revoking.revoke(revoking.second)
+    assert revoking.reads() == {"a": (0, b"a", ""), "b": (0, b"b", "")}
+    revoking.revoke(revoking.second, key_of(revoking.first))
+    assert revoking.reads() == {"a": (1, b"", "revoked"), "b": (0, b"b", "")}
+    revoking.tree.sign(keys=(revoking.second,))
+    assert revoking.reads() == {"a": (0, b"a", ""), "b": (0, b"b", "")}
+
+
+def test_a_key_revokes_itself(revoking: Revoking) -> None:
+    revoking.revoke(revoking.first, key_of(revoking.first))
+    assert revoking.reads()["a"] == (1, b"", "revoked")
+
+
+def test_a_version_is_revoked(revoking: Revoking) -> None:
+    with contextlib.closing(open_index(revoking.tree.root)[1]) as index:
+        entry = index.by_path(b"b")
+    assert entry is not None
+    assert entry.record is not None
+    revoking.revoke(revoking.first, version_item(tag_of(decode_record(entry.record).statement, 1)))
+    assert revoking.reads() == {"a": (0, b"a", ""), "b": (1, b"", "revoked")}
+
+
+@pytest.mark.spec("fim-rev-12")
+def test_a_revocation_that_has_expired_lets_nothing_pass(revoking: Revoking) -> None:
+    now = int(time.time())
+    revoking.revoke(revoking.first, not_after=now + 1000)
+    assert revoking.reads(now + 900)["a"] == (0, b"a", "")
+    expired = (1, b"", "revocation: record-expired\nrecord-expired")
+    assert revoking.reads(now + 1100) == {"a": expired, "b": expired}
+    revoking.revoke(revoking.second, not_after=now + 2000)
+    assert revoking.reads(now + 1100)["a"] == (0, b"a", "")
+
+
+def test_a_revocation_that_does_not_verify_is_named_and_changes_nothing(revoking: Revoking) -> None:
+    """It could as well have been withheld."""
+    revoking.revoke(fresh_keys(name="stranger"), key_of(revoking.first))
+    named = (0, b"a", "revocation: untrusted")
+    assert revoking.reads()["a"] == named
+    revoking.revoke(revoking.second, key_of(revoking.first))
+    path = revocation_path(revoking.tree.root)
+    path.write_bytes(path.read_bytes()[:-1] + b"\1")
+    assert revoking.reads()["a"] == (0, b"a", "revocation: bad-signature")
+    path.write_bytes(b"damaged")
+    assert revoking.reads()["a"] == (3, b"", "the server does not tell what is revoked")
 
 
 # What the storage did

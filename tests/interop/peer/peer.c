@@ -2,11 +2,11 @@
  * SPDX-License-Identifier: BSD-3-Clause */
 /* Reads a file from a server of the File Integrity Protocol, verifies it, and writes its bytes to standard output.
  *
- * usage: peer HOST PORT VOLUME PATH CERTIFICATE PRESENTATION [NOW]
+ * usage: peer HOST PORT VOLUME PATH CERTIFICATES PRESENTATION [NOW]
  *
- * VOLUME is a volume ID in hexadecimal, CERTIFICATE a file in PEM: the signer that is believed. PRESENTATION is
+ * VOLUME is a volume ID in hexadecimal, CERTIFICATES a file in PEM: the signers that are believed. PRESENTATION is
  * ahead, on-demand, inline or reconstruct, or plain, which verifies nothing; NOW is in Unix seconds. Exit status: 0; 1 and the name of a verdict;
- * 2 usage; 3 trouble with the peer; 4 trouble here.
+ * 2 usage; 3 trouble with the peer; 4 trouble here. A revocation that is not accepted is named on standard error.
  *
  * Written from the text of the drafts. Calls are not pipelined, and there is no wait for updates. */
 #include <stdbool.h>
@@ -35,6 +35,7 @@ static const char *const names[] = {"ahead", "on-demand", "inline", "reconstruct
 enum outcome { DONE, FAILED_UNIT, OTHER_VERSION }; /* a unit that fails; the server said CHANGED or UPDATING */
 
 static struct expected expected;
+static struct revoked revoked; /* nothing, until the server told; it is not kept for the next time */
 static enum presentation presentation;
 static bool pinned; /* a byte has been delivered */
 
@@ -89,6 +90,32 @@ static void take_record(const char *data, size_t size)
     verdict = verify_record(&record, &expected, &version);
     if (verdict != NULL)
         end_with(verdict);
+}
+
+/* Once, before the first record is judged (fip-revoke-7). */
+static void ask_revocation(void)
+{
+    fip_revocation_args arguments = {{0, NULL}, {0, NULL}};
+    fip_revocation_result result;
+    struct bytes received;
+    const char *verdict;
+
+    switch (CALL(FIPPROC_REVOCATION, revocation, &arguments, &result)) {
+    case FIP_UNSIGNED:
+        return; /* fip-revoke-10 */
+    case FIP_UNCHANGED:
+        trouble_with_peer("malformed-reply: no revocation for a client that has none"); /* fip-revoke-6 */
+    case FIP_OK:
+        break;
+    default:
+        trouble_with_peer("the server does not tell what is revoked");
+    }
+    received = (struct bytes){result.fip_revocation_result_u.ok.record.record_val,
+                              result.fip_revocation_result_u.ok.record.record_len};
+    verdict = verify_revocation(&received, &expected);
+    if (verdict != NULL)
+        fprintf(stderr, "revocation: %s\n", verdict); /* fim-rev-9 */
+    FREE(revocation, &result);
 }
 
 static void take_handle(const fip_handle *received)
@@ -591,11 +618,12 @@ int main(int count, char **words)
         if (strcmp(words[6], names[presentation]) == 0)
             break;
     if (count < 7 || count > 8 || presentation == PRESENTATIONS || !parse_volume(words[3], expected.volume)) {
-        fprintf(stderr, "usage: peer HOST PORT VOLUME PATH CERTIFICATE PRESENTATION [NOW]\n");
+        fprintf(stderr, "usage: peer HOST PORT VOLUME PATH CERTIFICATES PRESENTATION [NOW]\n");
         return 2;
     }
     expected.path = (struct bytes){words[4], strlen(words[4])};
-    expected.certificates[0] = read_certificate(words[5]);
+    read_certificates(words[5], expected.certificates, PINS_MAX);
+    expected.revoked = &revoked;
     expected.now = count == 8 ? strtoll(words[7], NULL, 10) : time(NULL);
     connect_to(words[1], words[2]);
 
@@ -603,6 +631,7 @@ int main(int count, char **words)
         read_plain();
         return 0;
     }
+    ask_revocation();
     if (presentation != INLINE || !fetch(&from, &outcome))
         open_file();
     while (outcome != DONE || (outcome = read_all(from)) != DONE) {

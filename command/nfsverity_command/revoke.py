@@ -144,6 +144,7 @@ def _made(
     not_after: int | None,
     wait: float,
 ) -> RevocationView:
+    from nfsverity_proto.statement import NO_END
     from nfsverity_publisher.revocation import revoke
 
     from .failure import say
@@ -164,6 +165,10 @@ def _made(
             private=[Path(key) for key in keys],
             wait=wait,
             waiting=lambda: say(f"nfsverity: another process is publishing {root}: waiting"),
+        )
+    if end == NO_END != report.end_before:
+        say(
+            f"nfsverity: {root}: the revocation before had an end, and this one has none: from now on one can be withheld"
         )
     return of_report(report, signing)
 

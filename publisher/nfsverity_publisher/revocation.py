@@ -53,6 +53,8 @@ class RevocationReport:
     revocation: Revocation
     new: tuple[Item, ...]
     """Items that the one before it had not."""
+    end_before: int
+    """The `not_after` of the one before; `NO_END` where there was none."""
     invalid: tuple[bytes, ...]
     """Paths of files whose record does not verify any more, whatever else is believed."""
 
@@ -100,7 +102,8 @@ def revoke(
             _replace(revocation_path(root), record)
             _replace(certificates_path(root), joined(certificates))
             invalid = tuple(invalid_paths(index, revocation.items))
-    return RevocationReport(root, revocation, tuple(sorted(wanted - known)), invalid)
+    end_before = NO_END if before is None else before.when.not_after
+    return RevocationReport(root, revocation, tuple(sorted(wanted - known)), end_before, invalid)
 
 
 def check_keys(published: PublishedRevocation, volume: bytes, keys: Sequence[SigningKey]) -> None:

@@ -42,6 +42,8 @@ def test_a_stolen_key(nfsverity: Any, alice: Any, bob: Any, signed: Path) -> Non
     assert again["invalid"] == []
     assert int(again["not_after"]) == int(again["issued"]) + 7 * 86400
     assert int(again["generation"]) > int(report["generation"])
+    assert "this one has none" in nfsverity("revoke", *bob.options, signed).err
+    assert nfsverity("revoke", *bob.options, signed).err == ""
 
 
 @pytest.mark.tool("openssl")

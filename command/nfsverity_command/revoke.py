@@ -167,9 +167,7 @@ def _made(
             waiting=lambda: say(f"nfsverity: another process is publishing {root}: waiting"),
         )
     if end == NO_END != report.end_before:
-        say(
-            f"nfsverity: {root}: the revocation before had an end, and this one has none: from now on one can be withheld"
-        )
+        say(f"nfsverity: {root}: the revocation before had an end, this one has none: now a later one can be withheld")
     return of_report(report, signing)
 
 

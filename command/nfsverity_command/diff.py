@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +103,9 @@ def command(
     A and B are URLs, or paths in signed trees on this machine. Both are verified, and then the trees of their
     hashes are compared from the top, only where they differ: to find one changed unit of a 1 GiB file takes 48
     hashes of each. A range is in whole units, of which some byte differs.
+
+    One of them may be older than what was accepted before: that is no rollback here, and nothing is remembered. The
+    report has both generations.
 
     Of a path, it is what was signed that is compared: `nfsverity verify` says whether the file is still that.
     Of two directories, files are compared by name, and names are the server's word.
@@ -220,8 +223,8 @@ class Report:
     bytes: int = 0
     _states: dict[str, int] = field(default_factory=dict)
     _failures: set[Exit] = field(default_factory=set)
-    _one: str | None = None
-    """The state of the only file, where two files are compared."""
+    _one: FileDifference | None = None
+    """The only one, where two files are compared."""
 
     def add(self, difference: FileDifference) -> None:
         """One file of two trees."""
@@ -236,7 +239,7 @@ class Report:
 
     def add_file(self, difference: FileDifference) -> None:
         """The only one, whose ranges were shown already."""
-        self._one = difference.state
+        self._one = replace(difference, ranges=None)
         self._count(difference)
 
     def _count(self, difference: FileDifference) -> None:
@@ -268,13 +271,16 @@ class Report:
         texts = []
         if self._one is None:
             texts.append(", ".join(f"{self.count(state):,} {state}" for state in STATES if self.count(state)))
-        elif self._one == "mode":
+        elif self._one.state == "mode":
             texts.append("the content is the same, but only one of them is executable")
         if self.ranges:
             texts.append(f"{count_text(self.ranges, 'range')}, {self.bytes:,} bytes of {self.size:,}")
         if self.hashes:
             texts.append(f"{count_text(self.hashes, 'hash', 'hashes')} asked for")
-        return "; ".join(texts)
+        text = "; ".join(texts)
+        if self._one is not None and self._one.a is not None and self._one.b is not None:
+            text += f"\nA is generation {_generation(self._one.a)}, B is generation {_generation(self._one.b)}"
+        return text
 
     def fields(self) -> dict[str, Any]:
         return {
@@ -284,6 +290,10 @@ class Report:
             "bytes": str(self.bytes),
             "hashes": str(self.hashes),
         }
+
+
+def _generation(verified: Verified) -> int:
+    return verified.file.when.generation
 
 
 def _size(verified: Verified | None) -> int:

@@ -191,3 +191,22 @@ def test_a_copy_that_changes_while_it_is_read(nfsverity: Any, url: str, tmp_path
             thread.join()
         assert copy.read_bytes() == BIG
         assert not copy.samefile(old)
+
+
+def test_a_sparse_file_of_1_tib(nfsverity: Any, serve: Any, alice: Any, signed: Path, tmp_path: Path) -> None:
+    tib = 2**40
+    for path, data in ((signed / "large", b"new"), (tmp_path / "copy", b"old")):
+        with path.open("wb") as file:
+            try:
+                file.truncate(tib)
+            except OSError:
+                pytest.skip("the file system has no files of 1 TiB")
+            os.pwrite(file.fileno(), data, 700 * 2**30)
+    nfsverity("sign", *alice.options, signed / "large")
+    url = serve(signed).url
+    report = nfsverity.json("get", url + "/large", str(tmp_path / "copy"))
+    assert (report["fetched"], report["reused"]) == (str(UNIT), str(tib - UNIT))
+    status = (tmp_path / "copy").stat()
+    assert (status.st_size, status.st_blocks * 512 <= 2 * UNIT) == (tib, True)
+    with (tmp_path / "copy").open("rb") as file:
+        assert os.pread(file.fileno(), 4, 700 * 2**30) == b"new\0"

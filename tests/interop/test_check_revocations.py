@@ -18,15 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nfsverity_proto.certificate import parse_certificate
-from nfsverity_proto.errors import VerificationError
-from nfsverity_proto.marks import Mark, MarkKey, to_raise
-from nfsverity_proto.revocation import NOTHING_REVOKED
-from nfsverity_proto.statement import Kind
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import Expected, accept_revocation, verify_record, verify_revocation
+from nfsverity_proto.verification import Expected
 from oracle import records, signers
 from oracle.records import CONTENT_BYTES, Statement
 from oracle.signers import NOW, Signer
+from unit.proto.remembering import Remembering
 
 from .test_check import pem
 
@@ -61,46 +58,9 @@ def revocation(*items: Item, **fields: int) -> Statement:
     return Statement(kind=records.REVOCATION, issued=NOW, items=sorted(items), **fields)  # type: ignore[arg-type]
 
 
-class Kept:
-    """What our verifier keeps, as a client does."""
-
-    def __init__(self) -> None:
-        self.revoked = NOTHING_REVOKED
-        self.marks: dict[MarkKey, Mark] = {}
-        self.trust = [TrustEntry(one.der) for one in SIGNERS]
-        self.expected = Expected(FILE.path, frozenset([FILE.volume]))
-
-    def under(self, anchor: bytes, volume: bytes, kind: Kind, path: bytes) -> dict[bytes, Mark]:
-        return {
-            at.key: mark
-            for at, mark in self.marks.items()
-            if (at.anchor, at.volume, at.kind, at.path) == (anchor, volume, kind, path)
-        }
-
-    def revoke(self, record: bytes) -> str:
-        given = (record, self.expected, self.trust, {}, NOW)
-        try:
-            verify_revocation(*given, marks=self, revoked=self.revoked)
-            verdict = "verified"
-        except VerificationError as error:
-            verdict = error.verdict
-        if verdict in ("verified", "record-expired"):
-            found = accept_revocation(*given, marks=self, revoked=self.revoked)
-            for at, mark in to_raise(found).items():
-                self.marks[at] = max(mark, self.marks.get(at, mark), key=lambda mark: mark.generation)
-            self.revoked = self.revoked.after(found.revocation, [one.certificate.key_id() for one in found.signers])
-        return verdict
-
-    def verify(self, record: bytes) -> str:
-        try:
-            verify_record(record, self.expected, self.trust, {}, NOW, marks=self, revoked=self.revoked)
-        except VerificationError as error:
-            return error.verdict
-        return "verified"
-
-
 def by_ours(revocations: Sequence[bytes], record: bytes) -> list[str]:
-    kept = Kept()
+    trust = [TrustEntry(one.der) for one in SIGNERS]
+    kept = Remembering(trust, Expected(FILE.path, frozenset([FILE.volume])), NOW)
     return [*map(kept.revoke, revocations), kept.verify(record)]
 
 

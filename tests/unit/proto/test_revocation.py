@@ -8,7 +8,7 @@ import hashlib
 from dataclasses import dataclass, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nfsverity_proto.certificate import parse_certificate
@@ -26,7 +26,9 @@ from nfsverity_proto.verification import (
 )
 from oracle import records
 from oracle.records import Statement
+from oracle.revocation import Verifier, Version
 from oracle.signers import NOW, Signer, signed, signer
+from unit.proto.remembering import Remembering
 
 VOLUME = Statement().volume
 EXPECTED = Expected(Statement().path, None)
@@ -152,6 +154,54 @@ def test_what_is_kept_of_several_revocations(data: st.DataObject) -> None:
     assert revoked.items == seen
     live = [statement for key, statement in last.items() if key_item(key, 1) not in seen]
     assert revoked.not_after == (max(live, key=lambda s: s.when.generation).when.not_after if live else NO_END)
+
+
+SIGNERS = {name: signer(name=name) for name in ("first", "second", "third")}
+LAST = 2**64 - 2
+
+
+@st.composite
+def versions(draw: st.DrawFn) -> tuple[Version, bytes]:
+    """A statement as the oracle sees it, and its record. Files are told apart by their mtime."""
+    by = draw(st.sets(st.sampled_from(sorted(SIGNERS)), min_size=1, max_size=2))
+    generation = draw(st.sampled_from([1, 2, 3, LAST]))
+    issued = draw(st.sampled_from([NOW, NOW, NOW + 300, NOW + 301]))
+    not_after = draw(st.sampled_from([NO_END, NO_END, NOW, NOW - 1]))
+    statement = Statement(
+        generation=generation, issued=issued, not_after=not_after, seconds=draw(st.sampled_from([1, 2]))
+    )
+    named: frozenset[tuple[str, str]] | None = None
+    if draw(st.booleans()):
+        named = frozenset(draw(st.sets(st.sampled_from([*(("key", name) for name in SIGNERS), *FILES]), max_size=2)))
+        statement = replace(statement, kind=records.REVOCATION, items=sorted(map(item_of, named)))
+    version = Version(name_of(statement), frozenset(by), generation, issued, not_after, named)
+    return version, signed(statement, *(SIGNERS[name] for name in sorted(by)))
+
+
+def name_of(statement: Statement) -> str:
+    return hashlib.sha256(statement.encode()).hexdigest()
+
+
+FILES = [("version", name_of(Statement(generation=generation, issued=NOW, seconds=1))) for generation in (1, LAST)]
+
+
+def item_of(named: tuple[str, str]) -> tuple[int, int, bytes]:
+    what, which = named
+    if what == "version":
+        return records.VERSION, 1, bytes.fromhex(which)
+    return records.PUBLIC_KEY, 1, hashlib.sha256(key_of(SIGNERS[which])).digest()
+
+
+@pytest.mark.spec("fim-mark-7", "fim-mark-8", "fim-rev-6", "fim-rev-7", "fim-rev-8", "fim-rev-10", "fim-rev-12")
+@settings(max_examples=300)
+@given(st.lists(versions(), max_size=8))
+def test_any_statements_one_after_the_other(given: list[tuple[Version, bytes]]) -> None:
+    """The oracle keeps its whole history, we the marks and the latest revocations."""
+    theirs = Verifier(NOW)
+    ours = Remembering([TrustEntry(one.der) for one in SIGNERS.values()], EXPECTED, NOW)
+    for version, record in given:
+        judge = ours.verify if version.items is None else ours.revoke
+        assert judge(record) == theirs.judge(version), version
 
 
 def test_a_revocation_is_about_its_volume_and_no_content() -> None:

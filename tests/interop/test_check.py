@@ -30,8 +30,11 @@ pytestmark = [
 
 NOT_KNOWN = {65536, 2308, 2309, 2310}
 """BLAKE3 and ML-DSA, which OpenSSL 3.0 does not have: the verdict is then unsupported, as the draft allows."""
-OTHERS = ("trust", "accepted", "proof")
-"""The verifier in C has one pin, accepts all that it knows, and needs no proof for a whole file."""
+OTHERS = ("trust", "accepted", "proof", "revoked")
+"""The verifier in C has pins without limits, accepts all that it knows, and needs no proof for a whole file.
+
+What it knows as revoked it knows from revocations (test_check_revocations.py).
+"""
 HERE = [
     row
     for row in ROWS

@@ -16,6 +16,7 @@ from . import certificates, keys, sample
 from .case import ACCEPTED, STEPS, Attestation, Case, entry, example_case, needs, signed_by
 from .form import Long, Vector, counting
 from .sample import root_of, statement
+from .trees import HASHES
 
 Change = tuple[str, str, Case]
 """The rest of the id, what was done, the case."""
@@ -84,6 +85,8 @@ STEP_OF_ROW = {
     "change-trust-prefixes": 7,
     "change-trust-subject": 7,
     "change-trust-schemes": 7,
+    "change-revoked-key": 8,
+    "change-revoked-version": 11,
     "change-accepted-hashes": 5,
     "change-accepted-units": 5,
     "change-accepted-schemes": 6,
@@ -107,6 +110,9 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     "change-format": ("fim-dec-5", "fim-fmt-2"),
     "change-kind-other": ("fim-kind-1", "fim-kind-2"),
     "change-signed-kind": ("fim-kind-1",),
+    "change-revoked-key": ("fim-rev-3",),
+    "change-revoked-other": ("fim-rev-3",),
+    "change-revoked-expired": ("fim-rev-12",),
     "wrong-volume": ("fim-ver-4", "fim-ver-1"),
     "wrong-path": ("fim-path-5", "fim-ver-4", "fim-ver-1", "fim-rest-2"),
     "change-path-none": ("fim-path-2", "fim-path-3", "fim-path-4", "fim-dec-1"),
@@ -667,6 +673,32 @@ class Changes:
 
     def _accepting(self, **changed: Any) -> Case:
         return replace(self.case, accepted=ACCEPTED | changed)
+
+    def _revoked(self, item: tuple[int, int, bytes]) -> Case:
+        what, hash, digest = item
+        return replace(self.case, revoked={"items": [{"what": what, "hash": hash, "digest": digest}], "accepted": []})
+
+    def revoked_key(self) -> Iterator[Change]:
+        for hash in (1, 7, 8, 10):
+            digest = HASHES[hash](certificates.example().key.spki)
+            yield str(hash), f"its digest under hash {hash}", self._revoked((records.PUBLIC_KEY, hash, digest))
+
+    def revoked_version(self) -> Iterator[Change]:
+        yield "tag", "the tag", self._revoked((records.VERSION, 1, HASHES[1](self.case.statement)))
+
+    def revoked_other(self) -> Iterator[Change]:
+        key, tag = HASHES[1](certificates.example().key.spki), HASHES[1](self.case.statement)
+        yield "key", "another key", self._revoked((records.PUBLIC_KEY, 1, key[:-1] + bytes([key[-1] ^ 1])))
+        yield "tag", "another tag", self._revoked((records.VERSION, 1, tag[:-1] + bytes([tag[-1] ^ 1])))
+        yield "tag-hash", "the digest of the tag, and another hash", self._revoked((records.VERSION, 10, tag))
+
+    def revoked_expired(self) -> Iterator[Change]:
+        for not_after in (-(2**63), 0, sample.NOW - 1):
+            accepted = {
+                "signer": "example", "generation": Long(1), "not_after": Long(not_after), "items": [],
+            }  # fmt: skip
+            changed = replace(self.case, revoked={"items": [], "accepted": [accepted]})
+            yield _slug(not_after), f"its not_after is {not_after}", changed
 
     def now_early(self) -> Iterator[Change]:
         for now in (0, sample.NOW // 2, certificates.NOT_BEFORE - 1):

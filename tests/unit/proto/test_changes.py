@@ -22,9 +22,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nfsverity_proto.certificate import parse_certificate
 from nfsverity_proto.errors import Mismatch, VerificationError
-from nfsverity_proto.hashes import hash_by_number
+from nfsverity_proto.hashes import HASH_NUMBERS, hash_by_number
 from nfsverity_proto.proof import fold
+from nfsverity_proto.revocation import NOTHING_REVOKED, Accepted, Revoked, key_item, version_item
+from nfsverity_proto.statement import Item, Tag
 from nfsverity_proto.trust import TrustEntry
 from nfsverity_proto.verification import Algorithms, Expected, Verified, verify_record
 from oracle import merkle, records, signers
@@ -63,6 +66,7 @@ class Case:
     path: bytes = BASE.path
     trust: list[dict[str, Any]] = field(default_factory=lambda: [{"anchor": SIGNER.der}])
     accepted: Algorithms = field(default_factory=Algorithms)
+    revoked: Revoked = NOTHING_REVOKED
     now: int = signers.NOW
 
     def data(self) -> bytes | None:
@@ -87,6 +91,7 @@ class Case:
                 {},
                 self.now,
                 self.accepted,
+                revoked=self.revoked,
             )
             self.read(verified)
         except VerificationError as error:
@@ -261,6 +266,19 @@ def other_signer(certificate: bytes) -> Case:
     return Case(trust=[{"anchor": certificate}], signature={"digest": digest, "value": value})
 
 
+KEY, TAG = parse_certificate(SIGNER.der).key_id(), Tag(1, hashlib.sha256(BASE.encode()).digest())
+
+
+def revoking(item: Item) -> Case:
+    return Case(revoked=Revoked(frozenset([item])))
+
+
+def another_item(data: st.DataObject) -> Case:
+    own = {key_item(KEY, 1), version_item(TAG)}
+    items = st.builds(Item, st.sampled_from([1, 2]), st.sampled_from([1, 10]), HASH | st.sampled_from([TAG.digest]))
+    return revoking(data.draw(items.filter(lambda item: item not in own)))
+
+
 not_names = st.sampled_from([b"", b".", b"..", b"a/b", b"a\0", b"x" * 256]) | st.binary(max_size=20).filter(
     lambda name: not is_name(name)
 )
@@ -333,6 +351,12 @@ IN_WORDS: dict[str, Callable[[st.DataObject], Case]] = {
         schemes=(data.draw(st.sampled_from([1027, 1283, 2052, 2308, 2309, 2310])),)
     ),
     "change-trust-signers": lambda data: entry(signers=data.draw(st.integers(2, 100))),
+    "change-revoked-key": lambda data: revoking(key_item(KEY, data.draw(st.sampled_from(HASH_NUMBERS)))),
+    "change-revoked-version": lambda data: revoking(version_item(TAG)),
+    "change-revoked-other": another_item,
+    "change-revoked-expired": lambda data: Case(
+        revoked=Revoked(latest={KEY: Accepted(1, data.draw(integers(-(2**63), signers.NOW - 1)), frozenset())})
+    ),
     "change-accepted-hashes": lambda data: Case(accepted=Algorithms(hashes=Algorithms().hashes - {1})),
     "change-accepted-units": lambda data: Case(accepted=Algorithms(unit_log2s=Algorithms().unit_log2s - {12})),
     "change-accepted-schemes": lambda data: Case(accepted=Algorithms(schemes=Algorithms().schemes - {0x0807})),

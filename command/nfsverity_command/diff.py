@@ -108,7 +108,8 @@ def command(
     report has both generations.
 
     Of a path, it is what was signed that is compared: `nfsverity verify` says whether the file is still that.
-    Of two directories, files are compared by name, and names are the server's word.
+    Of two directories, files are compared by name, and names are the server's word: a file is added or removed,
+    changed, or of the same content with another mode (executable or not).
 
     Versions that were signed with different hashes or unit sizes have no hashes in common. Then read both, which
     verifies them: `nfsverity get` A and B, and compare the copies; or have them signed alike.

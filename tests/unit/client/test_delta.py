@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from adversary import Adversary, Call, Reply, between
 from nfsverity._hashed import HashedTree, hash_file
@@ -188,6 +191,39 @@ async def test_whatever_the_copy_is(opened: Session, tmp_path: Path, copy: bytes
         whole[offset : offset + len(data)] = data
     assert whole == NEW
     assert opened.traffic.hashes <= 4 * tree.shape.units // 3 + tree.shape.height
+
+
+OFFSETS = st.integers(0, len(NEW) - 1)
+EDITS = st.lists(
+    st.tuples(OFFSETS, st.just(b"overwritten"), st.just(True))
+    | st.tuples(OFFSETS, st.sampled_from([b"in between", bytes(UNIT), NEW[:UNIT]]), st.just(False)),
+    max_size=4,
+)
+
+
+@pytest.mark.spec("fim-diff-3")
+@settings(max_examples=25)
+@given(edits=EDITS, cut=st.just(len(NEW)) | OFFSETS)
+def test_any_edit_of_it(
+    tmp_path_factory: pytest.TempPathFactory, served: Served, edits: list[tuple[int, bytes, bool]], cut: int
+) -> None:
+    """Against the units themselves: with those that differ in place, and no others fetched, it is the version."""
+    copy = NEW[:cut]
+    for offset, data, over in edits:
+        copy = copy[:offset] + data + copy[offset + (len(data) if over else 0) :]
+    path = tmp_path_factory.mktemp("edit") / "copy"
+
+    async def fetched() -> dict[int, bytes]:
+        async with session(served) as opened:
+            return await units_of(await open_file(opened, b"new", most=0), hashed(path, copy))
+
+    found = asyncio.run(fetched())
+    whole = bytearray(path.read_bytes())
+    differing = {at for at in range(0, len(NEW), UNIT) if whole[at : at + UNIT] != NEW[at : at + UNIT]}
+    assert {at for start, data in found.items() for at in range(start, start + len(data), UNIT)} == differing
+    for offset, data in found.items():
+        whole[offset : offset + len(data)] = data
+    assert whole == NEW
 
 
 @pytest.mark.parametrize("path", [b"empty", b"one"])

@@ -29,6 +29,7 @@ def sign(
     hash: str | None = None,
     changed: Sequence[tuple[int, int | None]] = (),
     appended: bool = False,
+    replace_with: str | os.PathLike[str] | None = None,
     wait: float = 30.0,
 ) -> Report:
     """Sign a file or a tree of files, and publish the records in `.nfsverity` at the root of the tree.
@@ -39,7 +40,9 @@ def sign(
     For one file that was signed before: `changed` are the bytes, (offset, length), of it that are other ones (length
     None: all that follow), and `appended` says that it only grew. Then only this is hashed, and the rest is taken
     over from the kept tree, as your word: where it is wrong, reading what was not named ends in `Mismatch`. What the
-    report has under `whole` was hashed all the same, and why. `wait`: seconds, for another process that signs the tree.
+    report has under `whole` was hashed all the same, and why. `replace_with` is a file on the same file system that is
+    moved to `path` when its record is ready, which follows at once. `wait`: seconds, for another process that signs the
+    tree.
     Raises `PublicationError`, `StoreError`, `OSError`, `ValueError`.
     """
     from nfsverity_publisher.keys import load_signing_key
@@ -56,8 +59,9 @@ def sign(
         changed=tuple(changed),
         appended=appended,
         wait=wait,
+        replacement=None if replace_with is None else Path(replace_with),
     )
-    ((root, below),) = plan([Path(path)]).items()
+    ((root, below),) = plan([Path(path)], new=replace_with is not None).items()
     return publish(root, below, [signing], options, private=[Path(key)])
 
 

@@ -41,6 +41,10 @@ if TYPE_CHECKING:
             "The same after two of its parts were written anew",
             "nfsverity sign --key me.key --cert me.crt --changed 1G:64K --changed 5G:4K disk.img",
         ),
+        (
+            "New content for a file that others are reading, and its record right after it",
+            "nfsverity sign --key me.key --cert me.crt --replace-with table.new table.db",
+        ),
     ],
     statuses={4: "a tree cannot be published, or a file in it cannot be signed (the others are)"},
     fields={
@@ -88,6 +92,12 @@ if TYPE_CHECKING:
     help="Only these bytes of the file changed, and its size: hash no others. Repeatable; OFFSET: is to the end.",
 )
 @click.option("--appended", is_flag=True, help="Nothing changed but that the file grew: hash only what is new.")
+@click.option(
+    "--replace-with",
+    type=click.Path(),
+    metavar="FILE",
+    help="Move FILE to PATH when its record is ready: both come in place at the end, one right after the other.",
+)
 @click.option("--show-changes", is_flag=True, help="Name the ranges of each file that changed, by the kept trees.")
 @click.option(
     "--wait",
@@ -110,6 +120,7 @@ def command(
     rehash: bool,
     changed: tuple[tuple[int, int | None], ...],
     appended: bool,
+    replace_with: str | None,
     show_changes: bool,
     wait: float,
     jobs: int | None,
@@ -123,6 +134,9 @@ def command(
     published tree belongs to that tree. What is published is replaced at once: readers see all of the old or
     all of the new. What has not changed is not read again. Links and special files are named, not signed.
 
+    A file is best not written where it is read: --replace-with takes new content from beside it. If that is killed
+    between the two last steps, PATH has the new content, and signing it once more completes it.
+
     --changed and --appended are your word that the rest of the file is as it was signed. All else is taken over from
     the kept tree, which is checked against the record that your key signed; of the content, only the ends of what
     is taken over are looked at. What shows to be otherwise has the file hashed in whole. A wrong word that does not
@@ -132,11 +146,10 @@ def command(
     from nfsverity_proto.hashes import hash_by_name
     from nfsverity_publisher.publication import Options, plan
 
-    if changed or appended:
-        if rehash:
-            raise click.UsageError("--rehash reads all of it, which --changed and --appended are there to spare")
-        if len(paths) != 1 or Path(paths[0]).is_dir():
-            raise click.UsageError("--changed and --appended are about exactly one file")
+    if (changed or appended) and rehash:
+        raise click.UsageError("--rehash reads all of it, which --changed and --appended are there to spare")
+    if (changed or appended or replace_with) and (len(paths) != 1 or Path(paths[0]).is_dir()):
+        raise click.UsageError("--changed, --appended and --replace-with are about exactly one file")
     end = end_of(days, not_after)
     signing_keys = load_keys(keys, certificates)
     options = Options(
@@ -148,10 +161,11 @@ def command(
         changed=changed,
         appended=appended,
         wait=wait,
+        replacement=None if replace_with is None else Path(replace_with),
         jobs=jobs or _processors(),
     )
     status, trees = Exit.OK, []
-    for root, below in plan([Path(path) for path in paths]).items():
+    for root, below in plan([Path(path) for path in paths], new=replace_with is not None).items():
         private = [Path(key) for key in keys]
         tree_status, tree = _publish(root, below, signing_keys, options, private, as_json, show_changes)
         status = max(status, tree_status)
@@ -190,9 +204,7 @@ def _publish(
 
     only = root / os.fsdecode(below[0]) if len(below) == 1 else root
     try:
-        with meter(
-            f"signing {shown(os.fsencode(only.name))}", only.stat().st_size if only.is_file() else None
-        ) as shows:
+        with meter(f"signing {shown(os.fsencode(only.name))}", _size(options.replacement or only)) as shows:
             report = publish(
                 root, below, keys, options, lambda _, count: shows.add(count), private,
                 lambda: say(f"nfsverity: {root}: another process is signing it: waiting up to {options.wait:g} s"),
@@ -208,6 +220,10 @@ def _publish(
     if not as_json:
         click.echo(_text(report, show_changes))
     return Exit.LOCAL if report.failed else Exit.OK, _fields(report)
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
 
 
 def _text(report: Report, show_changes: bool) -> str:

@@ -23,6 +23,8 @@ from . import workers
 
 NEW = "new-"
 """How the name of a tree file begins until it is whole."""
+Place = tuple[Path, Sequence[bytes]]
+"""A directory, and the names that lead from it to a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +47,14 @@ class Hasher:
         self.made: list[Path] = []
         self.new: list[Path] = []
 
-    def hash(
-        self, fd: int, names: Sequence[bytes], seen: Seen, hash: Hash, unit_log2: int, progress: Progress
-    ) -> Hashed:
-        """The content of the open file `fd`, which is at `names`. Raises `OSError`."""
+    def hash(self, fd: int, place: Place, seen: Seen, hash: Hash, unit_log2: int, progress: Progress) -> Hashed:
+        """The content of the open file `fd`, which lies at `place`. Raises `OSError`."""
         shape = Shape(seen.size, unit_log2)
-        with contextlib.closing(self._runs(fd, names, seen, shape, hash, progress)) as runs:
+        with contextlib.closing(self._runs(fd, place, seen, shape, hash, progress)) as runs:
             return self._keep(seen, shape, hash, seen.size, lambda nodes: build(shape, hash, runs, nodes))
 
     def update(
-        self, fd: int, names: Sequence[bytes], seen: Seen, old: Nodes, root: bytes, ranges: Sequence[Bytes],
+        self, fd: int, place: Place, seen: Seen, old: Nodes, root: bytes, ranges: Sequence[Bytes],
         progress: Progress,
     ) -> Hashed:  # fmt: skip
         """The same, where nothing but `ranges` changed in what had the tree `old` with the signed `root`.
@@ -64,14 +64,14 @@ class Hasher:
         hash, shape = old.hash, Shape(seen.size, old.shape.unit_log2)
         changed = changed_units(old.shape, shape, ranges)
         if not shape.units or changed == [(0, shape.units)]:
-            return self.hash(fd, names, seen, hash, shape.unit_log2, progress)
+            return self.hash(fd, place, seen, hash, shape.unit_log2, progress)
         count = check_taken_over(fd, old, root, shape, ranges, progress)
         for units in changed:
             start, stop = shape.unit_span(*units)
             count += stop - start
 
         def runs(first: int, end: int) -> Iterator[Run]:
-            with contextlib.closing(self._runs(fd, names, seen, shape, hash, progress, first, end)) as found:
+            with contextlib.closing(self._runs(fd, place, seen, shape, hash, progress, first, end)) as found:
                 yield from found
 
         def make(nodes: Nodes | None) -> bytes:
@@ -107,7 +107,7 @@ class Hasher:
         return Hashed(_content(seen, shape, root), None, path.name, count)
 
     def _runs(
-        self, fd: int, names: Sequence[bytes], seen: Seen, shape: Shape, hash: Hash, progress: Progress,
+        self, fd: int, place: Place, seen: Seen, shape: Shape, hash: Hash, progress: Progress,
         first: int = 0, end: int | None = None,
     ) -> Generator[Run, None, None]:  # fmt: skip
         """The runs [first, end) of a file, by as many processes as are worth it."""
@@ -115,7 +115,7 @@ class Hasher:
         stored = os.fstat(fd).st_blocks * 512
         if self._jobs < 2 or min(stop - start, stored) < workers.PARALLEL_MIN:
             return hash_runs(fd, shape, hash, progress, first, end)
-        return workers.runs(self._root, names, seen, shape, hash, self._jobs, progress, first, end)
+        return workers.runs(*place, seen, shape, hash, self._jobs, progress, first, end)
 
 
 def _content(seen: Seen, shape: Shape, root: bytes) -> Content:

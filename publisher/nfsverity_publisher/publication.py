@@ -51,9 +51,10 @@ from nfsverity_store.layout import (
 from nfsverity_store.revocation import PublishedRevocation
 from nfsverity_store.update import NotTakenOver
 
-from .content import NEW, Hashed, Hasher
+from .content import NEW, Hashed, Hasher, Place
 from .keys import SigningKey
 from .lock import PublicationError, locked
+from .replacement import Replacement, interrupts_held
 from .revocation import check_keys
 from .workers import Changed
 
@@ -74,6 +75,8 @@ class Options:
     `jobs`: processes that hash one large file; `not_after`: Unix seconds; `rehash`: what seems unchanged, too.
     `changed` (offset and length; None for all that follows) and `appended` are the caller's word that nothing else
     in the one file to sign changed since it was signed: only that is hashed. `wait`: seconds, for another publisher.
+    `replacement`: a file on the same file system that is moved to the place of the one file to sign, when its record
+    is ready too (fim-upd-1).
     """
 
     unit_log2: int | None = None
@@ -85,6 +88,7 @@ class Options:
     changed: tuple[tuple[int, int | None], ...] = ()
     appended: bool = False
     wait: float = 0.0
+    replacement: Path | None = None
 
     @property
     def is_partial(self) -> bool:
@@ -129,29 +133,29 @@ Progress = Callable[[bytes, int], None]
 """Told a path, and how many more bytes of it are hashed."""
 
 
-def plan(paths: Sequence[Path]) -> dict[Path, list[bytes]]:
+def plan(paths: Sequence[Path], *, new: bool = False) -> dict[Path, list[bytes]]:
     """The published root of each path (found upward, or made from it), with the paths below it.
 
-    Raises `PublicationError`, `FileNotFoundError`.
+    With `new`, the name of a file that is not there yet is one too. Raises `PublicationError`, `FileNotFoundError`.
     """
     found: list[tuple[Path, Path]] = []
     for given in paths:
-        status = os.lstat(given)
-        if not (stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)):
+        mode = stat.S_IFREG if new and not os.path.lexists(given) else os.lstat(given).st_mode
+        if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
             raise PublicationError(f"{given} is neither a file nor a directory")
         path = given.parent.resolve() / given.name if given.name not in ("", "..") else given.resolve()
         if DIRECTORY in path.parts:
             raise PublicationError(f"{given} is metadata ({DIRECTORY}); sign the tree that it belongs to")
-        start = path if stat.S_ISDIR(status.st_mode) else path.parent
+        start = path if stat.S_ISDIR(mode) else path.parent
         root = find_root(start) or start
         outer = find_root(root.parent)
         if outer is not None and outer != root:
             raise PublicationError(f"{root / DIRECTORY} is inside the published tree of {outer / DIRECTORY}")
         found.append((root, path))
     roots: dict[Path, set[bytes]] = {}
-    new = {root for root, _ in found}
+    made = {root for root, _ in found}
     for root, path in found:
-        outermost = [above for above in reversed(root.parents) if above in new] or [root]
+        outermost = [above for above in reversed(root.parents) if above in made] or [root]
         if outermost[0] != root and find_root(root) is not None:
             raise PublicationError(f"{root / DIRECTORY} is inside {outermost[0]}, which would be published too")
         below = os.fsencode(path.relative_to(outermost[0]))
@@ -189,7 +193,10 @@ def publish(
     for path in private:
         if root.resolve() in path.resolve().parents:
             raise PublicationError(f"{root} holds the private key {path}: move the key out of the tree first")
-    if options.is_partial and not (len(below) == 1 and (root / os.fsdecode(below[0])).is_file()):
+    names = [root / os.fsdecode(path) for path in below]
+    if options.replacement is not None and (len(names) != 1 or names[0].is_dir()):
+        raise PublicationError("one file only can be replaced")
+    if options.is_partial and not (len(names) == 1 and names[0].is_file()):
         raise PublicationError("what changed can be told of one file only")
     with _Private(private) as secret, locked(root / DIRECTORY, options.wait, waiting):
         return _Publication(root, keys, options, progress, secret).run(below)
@@ -273,6 +280,7 @@ class _Publication:
         self.writable = False
         self.rows: list[FileRow] = []
         self.rows_bytes = 0
+        self.replacement: Replacement | None = None
 
     def _terms(self) -> bytes:
         """A digest of what a record says beside path, content and generation: a record with others is made anew."""
@@ -301,6 +309,8 @@ class _Publication:
         finally:
             if self.index is not None:
                 self.index.close()
+            if self.replacement is not None:
+                self.replacement.close()
         return self.report
 
     def _abandon(self) -> None:
@@ -340,7 +350,13 @@ class _Publication:
         new.write_bytes(self.head.encode())
         for path in (*self.hasher.made, self.directory / TREES, target, new, self.directory):
             _sync(path)
-        os.replace(new, head_path(self.root))
+        if self.replacement is None:
+            os.replace(new, head_path(self.root))
+        else:
+            with interrupts_held():
+                self.replacement.move()
+                os.replace(new, head_path(self.root))
+            self.replacement.sync()
         _sync(self.directory)
         self.report.generation = self.head.generation
         self._remove_trees(used)
@@ -382,6 +398,10 @@ class _Publication:
             directory = directory.below(step, None if known is None or known.is_file else known.id)
         fd = open_below(self.root, above, directory=True)
         try:
+            if self.options.replacement is not None:
+                self.replacement = Replacement(self.options.replacement, fd, name)
+                self._sign_replacement(self.replacement, directory)
+                return
             status = os.stat(name, dir_fd=fd, follow_symlinks=False)
             self._sign_entry(fd, directory, name, stat.S_IFMT(status.st_mode), self._known(directory).get(name))
         finally:
@@ -463,6 +483,27 @@ class _Publication:
         self._put(directory, name, path, status, hashed, known)
         return True
 
+    def _sign_replacement(self, replacement: Replacement, directory: _Directory) -> None:
+        """The file that is to be moved in, as the one that it replaces."""
+        path = join_path(directory.path, replacement.name)
+        known = self._known(directory).get(replacement.name)
+        if known is not None and not known.is_file:
+            self._remove(known)
+            known = None
+        self._change()
+        fd = replacement.open()
+        try:
+            status = os.fstat(fd)
+            self.private.check(status, replacement.source, replacement.source_name)
+            seen = Seen.of(status)
+            hashed = self._content(fd, path, seen, known, (replacement.above, (replacement.source_name,)))
+            if Seen.of(os.fstat(fd)) != seen:
+                raise Changed
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        self._put(directory, replacement.name, path, status, hashed, known)
+
     @property
     def _looks_in(self) -> bool:
         """Whether also what seems unchanged is hashed, all of it or what is said to have changed."""
@@ -490,28 +531,31 @@ class _Publication:
             return self.options.hash or SHA256, self.options.unit_log2 or UNIT_LOG2_DEFAULT
         return self.options.hash or known.hash, self.options.unit_log2 or known.unit_log2
 
-    def _content(self, fd: int, path: bytes, seen: Seen, known: Known | None) -> Hashed:
-        """What the file holds: as it was signed, where nothing tells that it is another, or else hashed."""
+    def _content(self, fd: int, path: bytes, seen: Seen, known: Known | None, place: Place | None = None) -> Hashed:
+        """What the file holds: as it was signed, where nothing tells that it is another, or else hashed.
+
+        `place` is where it lies, if that is not `path` yet.
+        """
         number, unit_log2 = self._algorithms(known)
         if known is not None and (known.seen, known.hash, known.unit_log2) == (seen, number, unit_log2):
             entry = self._entry(known)
             content = _content_of(entry)
             if entry is not None and content is not None and not self._looks_in:
                 return Hashed(content, entry.tree, self._kept_name(known), 0)
-        names = tuple(path.split(b"/"))
+        place = place or (self.root, tuple(path.split(b"/")))
         hashed = None
         if self.options.is_partial:
             try:
-                hashed = self._updated(fd, path, names, seen, known)
+                hashed = self._updated(fd, path, place, seen, known)
             except NotTakenOver as error:
                 self.report.whole.append((path, str(error)))
         if hashed is None:
             hash = hash_by_number(number)
-            hashed = self.hasher.hash(fd, names, seen, hash, unit_log2, lambda count: self._done(path, count))
+            hashed = self.hasher.hash(fd, place, seen, hash, unit_log2, lambda count: self._done(path, count))
         self.report.bytes_hashed += hashed.count
         return hashed
 
-    def _updated(self, fd: int, path: bytes, names: Sequence[bytes], seen: Seen, known: Known | None) -> Hashed:
+    def _updated(self, fd: int, path: bytes, place: Place, seen: Seen, known: Known | None) -> Hashed:
         """The content, hashed where it is said to have changed. Raises `NotTakenOver`, `OSError`."""
         entry = None if known is None else self._entry(known)
         if known is None or entry is None or entry.record is None:
@@ -529,7 +573,7 @@ class _Publication:
             raise NotTakenOver("it became shorter")
         end = max(seen.size, before.tree.size)
         ranges = [(offset, end if length is None else offset + length) for offset, length in self.options.changed]
-        return self.hasher.update(fd, names, seen, old, before.tree.root, ranges, lambda count: self._done(path, count))
+        return self.hasher.update(fd, place, seen, old, before.tree.root, ranges, lambda count: self._done(path, count))
 
     def _own_content(self, data: bytes, path: bytes) -> Content | None:
         """What a record says of the content, if one of the keys signed it for this path (fim-keep-1)."""

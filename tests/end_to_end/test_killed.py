@@ -37,8 +37,8 @@ from .conftest import COMMAND, SECONDS
 
 pytestmark = [pytest.mark.tool("strace")]
 CALLS = (
-    "mkdir", "unlink", "rmdir", "unlinkat", "rename", "truncate", "ftruncate", "fsync", "fdatasync", "flock",
-    "copy_file_range", "sendfile", "pwrite64", "write",
+    "mkdir", "unlink", "rmdir", "unlinkat", "rename", "renameat", "truncate", "ftruncate", "fsync", "fdatasync",
+    "flock", "copy_file_range", "sendfile", "pwrite64", "write",
 )  # fmt: skip
 """What changes files, and the lock; `openat` makes none that a later call does not show."""
 SIZE = 1100 * 4096
@@ -69,6 +69,12 @@ def in_part(tree: Path) -> tuple[str, ...]:
         file.seek(0, os.SEEK_END)
         file.write(b"more")
     return ("--changed", "0:3", str(tree / "large"))
+
+
+def replaced(tree: Path) -> tuple[str, ...]:
+    new = tree.with_name("new")
+    new.write_bytes(b"replaced" * (SIZE // 8))
+    return ("--replace-with", str(new), str(tree / "large"))
 
 
 def strace(
@@ -125,8 +131,22 @@ def check_new(tree: Path, certificate: Path) -> None:
 @pytest.mark.spec("fim-upd-1")
 @pytest.mark.parametrize(
     ("edit", "number"),
-    [(first, signal.SIGKILL), (again, signal.SIGKILL), (in_part, signal.SIGKILL), (again, signal.SIGINT)],
-    ids=["first-killed", "again-killed", "in-part-killed", "again-interrupted"],
+    [
+        (first, signal.SIGKILL),
+        (again, signal.SIGKILL),
+        (in_part, signal.SIGKILL),
+        (replaced, signal.SIGKILL),
+        (again, signal.SIGINT),
+        (replaced, signal.SIGINT),
+    ],
+    ids=[
+        "first-killed",
+        "again-killed",
+        "in-part-killed",
+        "replaced-killed",
+        "again-interrupted",
+        "replaced-interrupted",
+    ],
 )
 def test_at_every_step(
     nfsverity: Any, alice: Any, tmp_path: Path, edit: Edit, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
@@ -162,6 +182,8 @@ def test_at_every_step(
             assert b"Traceback" not in done.stderr
             after = published(tree)
             ended["old" if after == before else "new"] += 1
+            if edit is replaced and number == signal.SIGINT:
+                check_records(tree, alice.certificate)
             if after != before:
                 assert set(after) == {os.fsencode(path.name) for path in tree.iterdir() if path.is_file()}
                 check_records(tree, alice.certificate)

@@ -304,6 +304,19 @@ def test_what_is_said_to_have_changed_is_signed(nfsverity: Any, alice: Any, sign
     nfsverity("verify", signed / "big.bin")
 
 
+def test_new_content_is_put_in_place_with_its_record(nfsverity: Any, alice: Any, signed: Path) -> None:
+    new = signed.parent / "new"
+    new.write_bytes(b"r" * 100_000)
+    report = one(nfsverity.json("sign", *alice.options, "--replace-with", str(new), str(signed / "big.bin")))
+    assert (report["signed"], report["failed"]) == (1, [])
+    assert (signed / "big.bin").read_bytes() == b"r" * 100_000
+    assert not new.exists()
+    nfsverity("verify", signed / "big.bin")
+    result = nfsverity("sign", *alice.options, "--replace-with", str(new), signed / "big.bin", status=4)
+    assert str(new) in result.err
+    nfsverity("verify", signed / "big.bin")
+
+
 def test_a_word_that_is_wrong_has_the_file_hashed_in_whole_and_is_named(
     nfsverity: Any, alice: Any, signed: Path
 ) -> None:
@@ -337,6 +350,11 @@ def test_what_changed_is_about_one_file_that_is_not_read_whole(
     nfsverity: Any, alice: Any, signed: Path, more: list[str]
 ) -> None:
     nfsverity("sign", *alice.options, "--changed", "0:1", "big.bin", *more, cwd=signed, status=2)
+
+
+def test_one_file_is_replaced_at_a_time(nfsverity: Any, alice: Any, signed: Path) -> None:
+    for paths in (["."], ["a.txt", "big.bin"]):
+        nfsverity("sign", *alice.options, "--replace-with", "empty", *paths, cwd=signed, status=2)
 
 
 def test_the_same_signer_twice_is_a_mistake(nfsverity: Any, alice: Any, tree: Path) -> None:

@@ -180,6 +180,10 @@ def test_sign_what_changed(tmp_path: Path) -> None:
     report = nfsverity.sign(path, key=key, certificate=certificate, appended=True)
     assert report.whole == []
     assert nfsverity.verify(path, trust=[certificate]).content.tree.size == 524300
+    (tmp_path / "new").write_bytes(b"replaced")
+    nfsverity.sign(path, key=key, certificate=certificate, replace_with=tmp_path / "new")
+    assert path.read_bytes() == b"replaced"
+    assert nfsverity.verify(path, trust=[certificate]).content.tree.size == 8
     with pytest.raises(ValueError, match="range"):
         nfsverity.sign(path, key=key, certificate=certificate, changed=[(-1, 3)])
 

@@ -24,7 +24,7 @@ from nfsverity_proto.record import decode_record, signature_of
 from nfsverity_proto.statement import NO_END, File, Kind, decode_statement
 from nfsverity_proto.trust import TrustEntry
 from nfsverity_proto.verification import Expected, verify_record
-from nfsverity_publisher import publication
+from nfsverity_publisher import publication, workers
 from nfsverity_publisher.lock import Busy
 from nfsverity_publisher.publication import (
     RACY,
@@ -314,7 +314,7 @@ def test_a_path_that_is_too_deep_is_a_failure_of_that_path(tree: Path) -> None:
 UNPRIVILEGED = """
     import encodings.idna, os, sys
     from pathlib import Path
-    from nfsverity_publisher import publication
+    from nfsverity_publisher import publication, workers
     from nfsverity_publisher.keys import load_signing_key
     root = Path(sys.argv[1])
     key = load_signing_key(Path(sys.argv[2]), Path(sys.argv[3]))
@@ -647,7 +647,7 @@ def test_a_publication_that_fails_leaves_no_tree_behind(tree: Path, monkeypatch:
 KILLED = """
     import os, signal, sys
     from pathlib import Path
-    from nfsverity_publisher import publication
+    from nfsverity_publisher import publication, workers
     from nfsverity_publisher.keys import load_signing_key
     root, key, certificate, where = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
 
@@ -710,6 +710,128 @@ def test_a_sparse_tebibyte_is_signed_in_seconds(tree: Path) -> None:
     assert (content.tree.size, content.tree.root) == (2**40, zero)
     (kept,) = (tree / DIRECTORY / "trees").iterdir()
     assert kept.stat().st_blocks * 512 < 4 * 2**20
+
+
+@pytest.mark.spec("fim-upd-1")
+class TestReplacement:
+    """Content and record are ready before either is put in place."""
+
+    def replace(self, tree: Path, source: Path, path: str = "top", **options: object) -> Report:
+        return sign(tree, path, replacement=source, **options)
+
+    @pytest.mark.parametrize("path", ["top", "d/f", "d/new"])
+    def test_a_file_from_outside_the_tree(self, tree: Path, tmp_path: Path, path: str) -> None:
+        sign(tree)
+        source = tmp_path / "source"
+        source.write_bytes(b"r" * (3 * UNIT + 1))
+        source.chmod(0o755)
+        seen: list[bytes | None] = []
+        target = tree / path
+
+        def progress(at: bytes, count: int) -> None:
+            assert at == os.fsencode(path)
+            seen.append(target.read_bytes() if target.exists() else None)
+
+        before = target.read_bytes() if target.exists() else None
+        signers = [keys().signing]
+        report = publish(tree, [os.fsencode(path)], signers, Options(replacement=source), progress)
+        assert seen
+        assert set(seen) == {before}, "it stays until all is ready"
+        assert report.signed == 1
+        assert not source.exists()
+        assert claim(tree, path).executable
+        assert claim(tree, path).content.tree.size == 3 * UNIT + 1
+        check(tree)
+
+    def test_the_first_of_a_tree(self, tmp_path: Path) -> None:
+        (tmp_path / "tree").mkdir()
+        (tmp_path / "source").write_bytes(b"first")
+        ((root, below),) = plan([tmp_path / "tree" / "f"], new=True).items()
+        assert (root, below) == (tmp_path / "tree", [b"f"])
+        assert self.replace(root, tmp_path / "source", "f").signed == 1
+        check(root)
+
+    def test_only_what_changed_of_it_is_hashed(self, tree: Path, tmp_path: Path) -> None:
+        sign(tree)
+        shutil.copy2(tree / "d" / "f", tmp_path / "source")
+        with (tmp_path / "source").open("r+b") as file:
+            file.write(b"new")
+        report = self.replace(tree, tmp_path / "source", "d/f", changed=((0, 3),))
+        assert (report.bytes_hashed, report.whole) == (2 * UNIT + 1, [])
+        check(tree)
+
+    def test_a_large_one_is_hashed_by_several_processes(
+        self, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(workers, "PARALLEL_MIN", UNIT)
+        (tmp_path / "source").write_bytes(os.urandom(3 * UNIT))
+        self.replace(tree, tmp_path / "source", jobs=2)
+        check(tree)
+
+    def test_the_same_content_again_is_moved_too(self, tree: Path, tmp_path: Path) -> None:
+        sign(tree)
+        shutil.copy2(tree / "top", tmp_path / "source")
+        report = self.replace(tree, tmp_path / "source")
+        assert (report.signed, report.unchanged) == (0, 1)
+        assert not (tmp_path / "source").exists()
+        check(tree)
+
+    @pytest.mark.parametrize("kind", ["missing", "link", "directory", "key", "elsewhere", "over-a-directory"])
+    def test_what_cannot_be_moved_changes_nothing(self, tree: Path, tmp_path: Path, kind: str) -> None:
+        sign(tree)
+        before, source, path = records(tree), tmp_path / "source", "top"
+        if kind == "link":
+            source.symlink_to(tree / "d" / "f")
+        elif kind == "directory":
+            source.mkdir()
+        elif kind == "key":
+            source.write_bytes(keys().private)
+        elif kind == "elsewhere":
+            source = Path("/proc/self/status")
+            if source.stat().st_dev == tree.stat().st_dev:
+                pytest.skip("one file system has all")
+        elif kind == "over-a-directory":
+            source.write_bytes(b"new")
+            path = "d"
+        key = tmp_path / "me.key"
+        key.write_bytes(keys().private)
+        with pytest.raises((PublicationError, OSError)):
+            publish(tree, [os.fsencode(path)], [keys().signing], Options(replacement=source), None, [key])
+        assert (tree / "top").read_bytes() == b"top"
+        assert records(tree) == before
+        assert names_in(tree) == {"head", "lock", "trees"}
+        check(tree)
+
+    def test_an_interrupt_between_the_two_comes_after_them(
+        self, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        sign(tree)
+        (tmp_path / "source").write_bytes(b"new")
+        real = os.rename
+
+        def rename(*arguments: object, **options: object) -> None:
+            real(*arguments, **options)  # type: ignore[arg-type]
+            os.kill(os.getpid(), signal.SIGINT)
+
+        monkeypatch.setattr(os, "rename", rename)
+        with pytest.raises(KeyboardInterrupt):
+            self.replace(tree, tmp_path / "source")
+        monkeypatch.undo()
+        assert (tree / "top").read_bytes() == b"new"
+        check(tree)
+
+    def test_a_file_that_changes_while_it_is_signed_is_not_moved(self, tree: Path, tmp_path: Path) -> None:
+        sign(tree)
+        source = tmp_path / "source"
+        source.write_bytes(b"new")
+
+        def progress(path: bytes, count: int) -> None:
+            source.write_bytes(b"newer")
+
+        with pytest.raises(workers.Changed):
+            publish(tree, [b"top"], [keys().signing], Options(replacement=source), progress)
+        assert source.read_bytes() == b"newer"
+        check(tree)
 
 
 @pytest.mark.parametrize("algorithm", ["ed25519"])

@@ -146,14 +146,14 @@ def test_the_hasher_uses_them_for_what_is_large(large: Path, monkeypatch: pytest
     (tmp_path / DIRECTORY / "trees").mkdir(parents=True)
     with large.open("rb") as file:
         alone = Hasher(tmp_path, 1).hash(
-            file.fileno(), (b"d", b"large"), seen(large), hash_by_number(1), 12, lambda _: None
+            file.fileno(), (tmp_path, (b"d", b"large")), seen(large), hash_by_number(1), 12, lambda _: None
         )
         monkeypatch.setattr(content.workers, "PARALLEL_MIN", 2**22)
         used: list[object] = []
         runs = workers.runs
         monkeypatch.setattr(content.workers, "runs", lambda *arguments: used.append(1) or runs(*arguments))
         together = Hasher(tmp_path, 2).hash(
-            file.fileno(), (b"d", b"large"), seen(large), hash_by_number(1), 12, lambda _: None
+            file.fileno(), (tmp_path, (b"d", b"large")), seen(large), hash_by_number(1), 12, lambda _: None
         )
     assert used
     assert together == alone
@@ -164,7 +164,9 @@ def test_an_error_leaves_no_unfinished_tree(large: Path, tmp_path: Path) -> None
     (tmp_path / DIRECTORY / "trees").mkdir(parents=True)
     stale = Seen(large.stat().st_size + UNIT, 0, 0, 0)
     with large.open("rb") as file, pytest.raises(OSError):
-        Hasher(tmp_path, 1).hash(file.fileno(), (b"d", b"large"), stale, hash_by_number(1), 12, lambda _: None)
+        Hasher(tmp_path, 1).hash(
+            file.fileno(), (tmp_path, (b"d", b"large")), stale, hash_by_number(1), 12, lambda _: None
+        )
     assert not list((tmp_path / DIRECTORY / "trees").iterdir())
 
 

@@ -29,6 +29,7 @@ def readme_example(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NFSVERITY_CONFIG_DIR", str(tmp_path / "config"))
     monkeypatch.setenv("NFSVERITY_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("NFSVERITY_CACHE_DIR", str(tmp_path / "cache"))
     Path("tree/docs").mkdir(parents=True)
     Path("tree/hello.txt").write_text("hello\n")
     with zipfile.ZipFile("tree/docs/pages.zip", "w") as archive:

@@ -51,6 +51,7 @@ class Bench:
     def __post_init__(self) -> None:
         os.environ["NFSVERITY_CONFIG_DIR"] = str(self.folder / "config")
         os.environ["NFSVERITY_STATE_DIR"] = str(self.folder / "state")
+        os.environ["NFSVERITY_CACHE_DIR"] = str(self.folder / "cache")
         run([COMMAND, "keygen", str(self.folder / "bench")])
         run([COMMAND, "trust", "add", str(self.folder / "bench.crt")])
         self.key = ["--key", str(self.folder / "bench.key"), "--cert", str(self.folder / "bench.crt")]
@@ -177,6 +178,30 @@ def read_verified(bench: Bench) -> None:
         bench.report("hashes for one unit of 64 KiB of 1 GiB", f"{least} exactly", f"{hashes}", hashes == least)
 
 
+def node_cache(bench: Bench) -> None:
+    path = bench.file(1)
+    with bench.serving(path.parent) as (url, _):
+        cat = [COMMAND, "cat", url + "file"]
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(bench.folder / "cache")
+        without = median(lambda: run([*cat, "--no-cache"], CLIENT, discard=True))
+        filling = median(
+            lambda: run(cat, CLIENT, discard=True),
+            before=lambda: shutil.rmtree(bench.folder / "cache", ignore_errors=True),
+        )
+        ratio = filling / without
+        bench.report("cat 1 GiB that fills the node cache, to without", "1.05 at most", f"{ratio:.2f}", ratio <= 1.05)
+        hashes = sent = 0
+        ranges = random.Random(1)
+        for _ in range(20):
+            offset = ranges.randrange(path.stat().st_size)
+            command = [*cat, "--offset", str(offset), "--length", "1000000", "--json"]
+            hashes += json.loads(run(command, CLIENT, discard=True).errors)["hashes"]
+            sent += json.loads(run([*command, "--no-cache"], CLIENT, discard=True).errors)["hashes"]
+        found = f"{hashes} ({sent} without it)"
+        bench.report("proof hashes for 20 cold reads in a cached 1 GiB", "0 exactly", found, hashes == 0)
+
+
 def record_size(bench: Bench) -> None:
     tree = bench.folder / "record"
     tree.mkdir()
@@ -256,6 +281,7 @@ ROWS: dict[str, Callable[[Bench], None]] = {
     "changed": sign_what_changed,
     "processes": sign_two_processes,
     "read": read_verified,
+    "cache": node_cache,
     "files": many_files,
     "delta": delta,
     "memory": memory,

@@ -26,6 +26,7 @@ class Run:
     seconds: float
     resident: int
     output: str
+    errors: str
 
 
 def pinned(processors: int | Sequence[int] | None) -> Callable[[], None]:
@@ -54,7 +55,7 @@ def run(command: Sequence[str], on: int | Sequence[int] | None = 0, *, discard: 
     seconds = time.perf_counter() - start
     if child.returncode:
         sys.exit(f"bench: {' '.join(command)} ended with {child.returncode}:\n{errors}")
-    return Run(seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024, output)
+    return Run(seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024, output, errors)
 
 
 def median(work: Callable[[], Run], runs: int = RUNS, before: Callable[[], object] | None = None) -> float:

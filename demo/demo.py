@@ -41,6 +41,7 @@ def main() -> int:
         # the demonstration's own trust and bindings, not the user's
         os.environ["NFSVERITY_CONFIG_DIR"] = str(folder / "config")
         os.environ["NFSVERITY_STATE_DIR"] = str(folder / "state")
+        os.environ["NFSVERITY_CACHE_DIR"] = str(folder / "cache")
         os.chdir(folder)
         tree = copy_of_the_standard_library(folder / "library")
         title("Make a key, and believe it")

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypedDict, TypeVar, Unpack
 
+from nfsverity_client.node_cache import NodeCache, node_cache
 from nfsverity_client.presentation import Presentation
 from nfsverity_client.reader import Reader, open_file
 from nfsverity_client.session import Session, Settings
@@ -158,8 +159,20 @@ class TreeOptions(TypedDict, total=False):
     """Seconds for one answer (30)."""
     bindings: Bindings
     """Where the volume of a server's first use is kept; by default the user's."""
+    cache: str | os.PathLike[str] | bool
+    """The directory of the node cache; by default (and True) the user's, False: none. It shows what was read."""
     on_binding: Callable[[str, bytes], None]
     """Told the server and the volume when it is bound; by default that is logged."""
+
+
+def _node_cache(where: str | os.PathLike[str] | bool) -> NodeCache | None:
+    if where is False:
+        return None
+    return node_cache(None if where is True else Path(where), on_trouble=_warn)
+
+
+def _warn(trouble: str) -> None:
+    log.warning("the node cache: %s (reading goes on, with more hashes from the server)", trouble)
 
 
 def open_tree_async(url: str, **options: Unpack[TreeOptions]) -> AsyncTree:
@@ -179,7 +192,9 @@ def open_tree_async(url: str, **options: Unpack[TreeOptions]) -> AsyncTree:
         timeout=options.get("timeout", 30.0),
     )
     bindings = options.get("bindings") or Bindings()
-    return AsyncTree(Session(where, settings, bindings, options.get("on_binding", announce)), where.path)
+    cache = _node_cache(options.get("cache", True))
+    session = Session(where, settings, bindings, options.get("on_binding", announce), cache)
+    return AsyncTree(session, where.path)
 
 
 def open_tree(url: str, **options: Unpack[TreeOptions]) -> Tree:

@@ -3,11 +3,12 @@
 """The hashes of one version that this process has folded to the signed root (fim, "Trust envelope").
 
 Only such hashes are in here, so each may stand for the root when what lies below it is verified. All but the
-root may be forgotten at any time: the cost is a longer proof (R19).
+root may be forgotten at any time: the cost is a longer proof (R19). `node_cache` keeps them beyond the process.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from nfsverity_proto.tree import Shape
 
 NODES_MAX = 2**15
 """Hashes that are remembered for one open file; about 8 MiB."""
+SESSION_NODES_MAX = 2**18
+"""The same for all files of a session together, whole levels included. One file may have more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +32,34 @@ class Anchor:
     value: bytes
 
 
+class NodeMemory:
+    """What bounds the verified nodes of all open files of a session: those that were used longest ago forget theirs."""
+
+    def __init__(self) -> None:
+        self._sizes: OrderedDict[weakref.ref[VerifiedNodes], int] = OrderedDict()
+        self.total = 0
+
+    def grown(self, nodes: VerifiedNodes) -> None:
+        """Nodes were added to those of a file, which is the one used last."""
+        ref = weakref.ref(nodes, self._gone)
+        self.total += len(nodes) - self._sizes.pop(ref, 0)
+        self._sizes[ref] = len(nodes)
+        while self.total > SESSION_NODES_MAX and len(self._sizes) > 1:
+            oldest, size = self._sizes.popitem(last=False)
+            self.total -= size
+            forgetting = oldest()
+            if forgetting is not None:
+                forgetting.forget()
+
+    def _gone(self, ref: weakref.ref[VerifiedNodes]) -> None:
+        self.total -= self._sizes.pop(ref, 0)
+
+
 class VerifiedNodes:
     """The root, the nodes met lately, and where it was fetched or made, one whole level."""
 
-    def __init__(self, shape: Shape, root: bytes) -> None:
+    def __init__(self, shape: Shape, root: bytes, memory: NodeMemory | None = None) -> None:
+        self._memory = memory
         self.shape = shape
         self._root = root
         self._recent: OrderedDict[tuple[int, int], bytes] = OrderedDict()
@@ -47,10 +74,27 @@ class VerifiedNodes:
                 recent[run.level, index] = value
         while len(recent) > NODES_MAX:
             recent.popitem(last=False)
+        if self._memory is not None:
+            self._memory.grown(self)
 
     def set_level(self, level: int, hashes: Sequence[bytes]) -> None:
         """Keep a whole level, which folds to the root."""
         self._level, self._level_hashes = level, hashes
+        if self._memory is not None:
+            self._memory.grown(self)
+
+    def __len__(self) -> int:
+        return len(self._recent) + len(self._level_hashes)
+
+    def known(self, level: int, index: int) -> bytes | None:
+        """The hash of a node where it is known, under this name or one of a higher level."""
+        while True:
+            if level >= self.shape.height:
+                return self._root
+            value = self._level_hashes[index] if level == self._level else self._recent.get((level, index))
+            if value is not None or index & 1 or index + 1 < self.shape.width(level):
+                return value
+            level, index = level + 1, index >> 1
 
     def forget(self) -> None:
         """Evict everything but the root."""

@@ -16,7 +16,7 @@ from nfsverity_proto import messages as m
 from nfsverity_proto.errors import MalformedMessage, Mismatch, NfsVerityError
 from nfsverity_proto.proof import proof_length, split_hashes
 from nfsverity_proto.slices import check_holes, slice_log2, slice_span, slices_of_units
-from nfsverity_proto.tree import AHEAD_NODES, Shape, root
+from nfsverity_proto.tree import AHEAD_NODES, Shape, levels, root
 
 from .connection import Held, Traffic
 from .nodes import Anchor
@@ -82,9 +82,13 @@ async def read_verified(caller: Caller, version: Version, first: int, end: int, 
 
     Raises `UnitsFailed`, `StatusError`, `PeerError`.
     """
-    units = version.shape.units
     anchors = version.nodes.anchors(first, end)
-    due = [proof_length(units, anchor.first, anchor.end, anchor.level) for anchor in anchors]
+    due = _due(version, anchors)
+    if version.cached is not None and any(due):
+        await version.cached.load(first, end)
+        cold, anchors = sum(due), version.nodes.anchors(first, end)
+        due = _due(version, anchors)
+        version.cached.saved(cold - sum(due))
     if presentation is Presentation.INLINE and len(anchors) == 1 and due[0]:
         span, proof = await _receive(caller, version, first, end, anchors[0].level, due[0])
         proofs = [proof]
@@ -97,6 +101,12 @@ async def read_verified(caller: Caller, version: Version, first: int, end: int, 
         proofs = [[] for _ in anchors]
     verify_span(version, span, span_leaves(version, span), anchors, proofs)
     return span
+
+
+def _due(version: Version, anchors: Sequence[Anchor]) -> list[int]:
+    """The number of hashes in the proof under each anchor."""
+    units = version.shape.units
+    return [proof_length(units, anchor.first, anchor.end, anchor.level) for anchor in anchors]
 
 
 async def _prove_all(
@@ -199,7 +209,7 @@ async def prepare(caller: Caller, version: Version, presentation: Presentation) 
         return
     if presentation is Presentation.AHEAD:
         level = version.shape.lowest_level(AHEAD_NODES)
-        hashes = await tree_level(caller, version, level, 0, version.shape.width(level))
+        hashes = await _whole_level(caller, version, level)
         expected, found = version.verified.content.tree.root, root(version.hash, hashes)
         if not hmac.compare_digest(expected, found):
             raise TreeFailed(
@@ -207,9 +217,31 @@ async def prepare(caller: Caller, version: Version, presentation: Presentation) 
                 expected=expected.hex(),
                 found=found.hex(),
             )
-        version.nodes.set_level(level, hashes)
+        _keep_level(version, level, hashes)
     elif presentation is Presentation.RECONSTRUCT:
-        version.nodes.set_level(0, await _reconstruct(caller, version))
+        _keep_level(version, 0, await _reconstruct(caller, version))
+
+
+def _keep_level(version: Version, level: int, hashes: Sequence[bytes]) -> None:
+    """A whole level, which folds to the root."""
+    version.nodes.set_level(level, hashes)
+    if version.cached is not None:
+        version.cached.save_level(level, list(levels(version.hash, hashes)))
+
+
+async def _whole_level(caller: Caller, version: Version, level: int) -> list[bytes]:
+    """All nodes of a level: those that the cache has, and the others from the server."""
+    width = saved = version.shape.width(level)
+    if version.cached is None:
+        return await tree_level(caller, version, level, 0, width)
+    hashes = await version.cached.load_level(level)
+    gaps = [at for at in range(0, width, TREE_HASHES) if None in hashes[at : at + TREE_HASHES]]
+    for at in gaps:
+        end = min(at + TREE_HASHES, width)
+        hashes[at:end] = await tree_level(caller, version, level, at, end - at)
+        saved -= end - at
+    version.cached.saved(saved)
+    return [value for value in hashes if value is not None]
 
 
 async def tree_level(caller: Caller, version: Version, level: int, first: int, count: int) -> list[bytes]:
@@ -242,6 +274,10 @@ async def _reconstruct(caller: Caller, version: Version) -> list[bytes]:
             f"{shape.size} bytes in {shape.units} units are too many to reconstruct (at most {RECONSTRUCT_UNITS});"
             " use another presentation"
         )
+    if version.cached is not None:
+        known = await version.cached.load_level(0)
+        if None not in known:
+            return [leaf for leaf in known if leaf is not None]
     jobs = (_receive(caller, version, first, end, None, 0) for first, end in spans(shape, 0, shape.units))
     leaves: list[bytes] = []
     async for span, _ in in_order(jobs, window(shape)):

@@ -280,10 +280,10 @@ class Reader:
             if error.status not in (m.Status.CHANGED, m.Status.UPDATING):
                 raise self._unsigned(error) from error
             handle, record = await self._record()
-            self.version = Version(handle, await self._verify(record))
+            self.version = Version(handle, await self._verify(record), self.session.nodes)
             return
         ok = held.ok
-        self.version = version = Version(ok.object, await self._verify(ok.record))  # fip-fetch-6
+        self.version = version = Version(ok.object, await self._verify(ok.record), self.session.nodes)  # fip-fetch-6
         try:
             self._first = self._fetched(version, ok, most)
         except UnitsFailed as trouble:
@@ -390,7 +390,7 @@ class Reader:
                 expected=f"generation {version.generation}",
                 found=f"generation {verified.file.when.generation}",
             )
-        self.version = Version(version.handle, verified)
+        self.version = Version(version.handle, verified, self.session.nodes)
         self._first = None
         return True
 

@@ -45,6 +45,7 @@ from nfsverity_proto.verification import (
 from .budget import WaitBudget
 from .connection import Connection, Held, Traffic, connect
 from .gates import ENFORCING, Gates, Rules
+from .node_cache import NodeCache, SessionNodes
 from .presentation import Presentation
 
 Ok = TypeVar("Ok")
@@ -98,11 +99,13 @@ class Session:
         settings: Settings,
         bindings: Bindings | None = None,
         on_binding: Callable[[str, bytes], None] | None = None,
+        cache: NodeCache | None = None,
     ) -> None:
         self.url = url.with_path(b"")
         self.settings = settings
         self.budget = WaitBudget(settings.wait)
         self.traffic = Traffic()
+        self.nodes = SessionNodes(cache)
         self._bindings = bindings
         self._on_binding = on_binding
         self._bound: bytes | None = None
@@ -130,6 +133,7 @@ class Session:
         self._closed = True
         if self._connection is not None and self._loop is asyncio.get_running_loop():
             await self._connection.close()
+        await self.nodes.close()
 
     # calls
 

@@ -29,6 +29,7 @@ from nfsverity_proto.errors import BadCertificate, NfsVerityError
 from nfsverity_proto.trust import TrustEntry
 
 CONFIG_VARIABLE, STATE_VARIABLE = "NFSVERITY_CONFIG_DIR", "NFSVERITY_STATE_DIR"
+CACHE_VARIABLE = "NFSVERITY_CACHE_DIR"
 FORMAT = 1
 FILE_MAX = 2**24
 """Bytes of a file that are read; more is damage."""
@@ -49,6 +50,11 @@ def config_directory() -> Path:
 
 def state_directory() -> Path:
     return _directory(STATE_VARIABLE, "user_state_path")
+
+
+def cache_directory() -> Path:
+    """Where what may be lost is kept; `node_cache` uses it."""
+    return _directory(CACHE_VARIABLE, "user_cache_path")
 
 
 def _directory(variable: str, function: str) -> Path:

@@ -17,6 +17,7 @@ from nfsverity_proto.tree import Shape, root, zero_node
 from nfsverity_proto.verification import Verified
 
 from .connection import Held
+from .node_cache import SessionNodes
 from .nodes import Anchor, VerifiedNodes
 
 _ZEROS = bytes(2**20)
@@ -26,12 +27,15 @@ _ZEROS = bytes(2**20)
 class Version:
     """A verified record with the handle it came from, and what has been verified under it since."""
 
-    def __init__(self, handle: bytes, verified: Verified) -> None:
+    def __init__(self, handle: bytes, verified: Verified, nodes: SessionNodes | None = None) -> None:
         self.handle = handle
         self.take(verified)
         self.shape: Shape = verified.content.tree.shape
         self.hash: Hash = hash_by_number(verified.statement.hash)
-        self.nodes = VerifiedNodes(self.shape, verified.content.tree.root)
+        nodes = SessionNodes() if nodes is None else nodes
+        tree = verified.content.tree
+        self.nodes = VerifiedNodes(self.shape, tree.root, nodes.memory)
+        self.cached = nodes.cached(self.hash, tree.type, self.nodes, tree.root)
 
     def take(self, verified: Verified) -> None:
         """The same statement, under another record."""
@@ -148,6 +152,8 @@ def verify_span(
         folded = fold(version.hash, version.shape.units, anchor.first, part, anchor.level, proof)
         if hmac.compare_digest(folded.top, anchor.value):
             version.nodes.add(folded.runs)
+            if version.cached is not None:
+                version.cached.verified(anchor)
         else:
             failed.append(FailedUnits(anchor, part, folded.top))
     if failed:

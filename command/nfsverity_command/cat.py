@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import ending
+from .caching import CACHE_FIELDS, cache_option, caching
 from .failure import LocalProblem, about
 from .frame import Command, presentation_option, timeout_option, trust_options, wait_option
 from .output import identity_fields, write_json
@@ -46,6 +47,7 @@ STDOUT = 1
         "signers": "subject, fingerprint and scheme of each",
         "size": "of the whole file, a decimal string",
         "bytes": "that were written, a decimal string",
+        **CACHE_FIELDS,
     },
 )
 @click.argument("url", type=URL)
@@ -54,6 +56,7 @@ STDOUT = 1
 @presentation_option
 @wait_option
 @timeout_option
+@cache_option
 @trust_options
 def command(
     url: Url,
@@ -62,6 +65,7 @@ def command(
     presentation: str,
     wait: float,
     timeout: float,
+    no_cache: bool,
     trust_files: tuple[str, ...],
     volume: bytes | None,
     as_json: bool,
@@ -77,11 +81,12 @@ def command(
     if sys.stdout is None:
         raise LocalProblem("standard output is closed")
     believed = belief.load(trust_files, volume)
+    use = caching(no_cache)
 
     async def run() -> tuple[Reader, int]:
         from nfsverity_client.reader import FETCH_DEFAULT, open_file
 
-        async with session_for(url, believed, timeout, wait, presentation) as session:
+        async with session_for(url, believed, timeout, wait, presentation, use) as session:
             reader = await open_file(session, url.path, most=0 if offset else FETCH_DEFAULT)
             with _shown_beside(url) as shows:
                 shows.expect(max(0, min(reader.size - offset, reader.size if length is None else length)))
@@ -97,6 +102,7 @@ def command(
             **identity_fields(reader.verified),
             "size": str(reader.size),
             "bytes": str(written),
+            **use.fields(),
         }
         write_json(fields, sys.stderr)
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "show": "Show the record of a file, and who vouches for it.",
     "verify": "Verify files and trees, served or on this machine.",
     "diff": "Say what differs between two versions, by their trees alone.",
+    "cache": "Show or clear the node cache.",
     "completion": "Print what a shell needs to complete commands.",
 }
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import ending
+from .caching import CACHE_FIELDS, Caching, cache_option, caching
 from .checked import FILE_FIELDS, Checked, Checks
 from .failure import Exit, about
 from .frame import Command, presentation_option, timeout_option, trust_options, wait_option
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
         "files.fetched, reused": "bytes that were asked for, and that were here already (decimal strings)",
         "files.unchanged": "whether the file was here, whole, and stayed",
         "verified, failed": "numbers of files",
+        **CACHE_FIELDS,
         "bytes": "of the files that verified, a decimal string",
         "fetched, reused": "of all files (decimal strings)",
     },
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
 @presentation_option
 @wait_option
 @timeout_option
+@cache_option
 @trust_options
 def command(
     url: Url,
@@ -71,6 +74,7 @@ def command(
     presentation: str,
     wait: float,
     timeout: float,
+    no_cache: bool,
     trust_files: tuple[str, ...],
     volume: bytes | None,
     as_json: bool,
@@ -89,7 +93,8 @@ def command(
     from . import belief
 
     believed = belief.load(trust_files, volume)
-    run = _run(url, Path(destination), believed, presentation, wait, timeout, whole)
+    use = caching(no_cache)
+    run = _run(url, Path(destination), believed, presentation, wait, timeout, whole, use)
     with about(str(url)):
         target, got = ending.run(run)
     checks = got.checks
@@ -99,6 +104,7 @@ def command(
             "status": int(checks.status),
             **name_fields("destination", os.fsencode(target)),
             **got.fields(),
+            **use.fields(),
         }
         write_json(fields)
     elif got.reused:
@@ -146,14 +152,21 @@ class Got:
 
 
 async def _run(
-    url: Url, destination: Path, believed: Belief, presentation: str, wait: float, timeout: float, whole: bool
+    url: Url,
+    destination: Path,
+    believed: Belief,
+    presentation: str,
+    wait: float,
+    timeout: float,
+    whole: bool,
+    use: Caching,
 ) -> tuple[Path, Got]:
     """Where it was written to, and what became of each file."""
     from nfsverity_proto.messages import FileType
 
     from .network import session_for
 
-    async with session_for(url, believed, timeout, wait, presentation) as session:
+    async with session_for(url, believed, timeout, wait, presentation, use) as session:
         found = await session.resolve(url.path)
         if found.attributes.type is FileType.DIRECTORY:
             return destination, await _get_tree(session, url.path, destination, whole)

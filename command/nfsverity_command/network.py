@@ -20,6 +20,7 @@ from nfsverity_proto.verification import Expected, signers_to_fetch
 
 from . import ending
 from .belief import Belief, announce
+from .caching import Caching
 from .checked import Checked, Range
 from .failure import about
 from .progress import Meter
@@ -33,7 +34,12 @@ FILES_AT_ONCE = 16
 
 
 def session_for(
-    url: Url, believed: Belief, timeout: float, wait: float = 0.0, presentation: str = Presentation.INLINE
+    url: Url,
+    believed: Belief,
+    timeout: float,
+    wait: float = 0.0,
+    presentation: str = Presentation.INLINE,
+    caching: Caching | None = None,
 ) -> Session:
     settings = Settings(
         trust=believed.trust,
@@ -42,7 +48,11 @@ def session_for(
         wait=wait,
         timeout=timeout,
     )
-    return Session(url, settings, believed.bindings, announce)
+    if caching is None:
+        return Session(url, settings, believed.bindings, announce)
+    session = Session(url, settings, believed.bindings, announce, caching.cache)
+    caching.sessions.append(session)
+    return session
 
 
 async def files_below(session: Session, path: bytes) -> list[tuple[bytes, int]]:

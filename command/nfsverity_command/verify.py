@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from . import ending
+from .caching import CACHE_FIELDS, Caching, cache_option, caching
 from .checked import FILE_FIELDS, Checked, Checks, Range
 from .failure import Exit, error_fields, status_of, tell
 from .frame import Command, presentation_option, timeout_option, trust_options
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         **{", ".join(f"files.{name}" for name in names.split(", ")): text for names, text in FILE_FIELDS.items()},
         "verified, failed": "numbers of files",
         "bytes": "of the files that were verified, a decimal string",
+        **CACHE_FIELDS,
         "skipped": "links and special files on this machine: path (or path_base64) and reason",
         "errors": "why some of the targets could not be gone through (as below); else empty",
     },
@@ -47,12 +49,14 @@ if TYPE_CHECKING:
 @presentation_option
 @trust_options
 @timeout_option
+@cache_option
 def command(
     targets: tuple[Url | Path, ...],
     presentation: str,
     trust_files: tuple[str, ...],
     volume: bytes | None,
     timeout: float,
+    no_cache: bool,
     as_json: bool,
 ) -> Exit:
     """Verify files and whole trees: every byte, against the records, by what you believe.
@@ -64,6 +68,7 @@ def command(
     from . import belief
 
     believed = belief.load(trust_files, volume)
+    use = caching(no_cache)
     checks, errors = Checks(), []
     skipped: list[tuple[bytes, str]] = []
     for target in targets:
@@ -72,7 +77,7 @@ def command(
                 if isinstance(target, Path):
                     _verify_local(target, believed, checks, skipped, shows)
                 else:
-                    _verify_served(target, believed, presentation, timeout, checks, shows)
+                    _verify_served(target, believed, presentation, timeout, use, checks, shows)
         except Exception as error:
             if status_of(error) in (Exit.INTERNAL, Exit.USAGE):
                 raise
@@ -86,6 +91,7 @@ def command(
                 "command": "verify",
                 "status": int(status),
                 **checks.fields(),
+                **use.fields(),
                 "skipped": [{**name_fields("path", path), "reason": reason} for path, reason in skipped],
                 "errors": [error_fields(error) for error in errors],
             }
@@ -124,7 +130,9 @@ def _hex(hash: bytes | None) -> str | None:
     return None if hash is None else hash.hex()
 
 
-def _verify_served(url: Url, believed: Belief, presentation: str, timeout: float, checks: Checks, shows: Meter) -> None:
+def _verify_served(
+    url: Url, believed: Belief, presentation: str, timeout: float, use: Caching, checks: Checks, shows: Meter
+) -> None:
     from .failure import about
 
     async def run() -> None:
@@ -132,7 +140,7 @@ def _verify_served(url: Url, believed: Belief, presentation: str, timeout: float
 
         from .network import FILES_AT_ONCE, check, files_below, session_for
 
-        async with session_for(url, believed, timeout, presentation=presentation) as session:
+        async with session_for(url, believed, timeout, presentation=presentation, caching=use) as session:
             found = await files_below(session, url.path)
             shows.expect(sum(size for _, size in found))
             jobs = (check(session, path, shows) for path, _ in found)

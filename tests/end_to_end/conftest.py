@@ -57,6 +57,7 @@ class Nfsverity:
             **kept,
             "NFSVERITY_CONFIG_DIR": str(self.home / "config"),
             "NFSVERITY_STATE_DIR": str(self.home / "state"),
+            "NFSVERITY_CACHE_DIR": str(self.home / "cache"),
             "LC_ALL": "C.UTF-8",
             "TERM": "xterm",
             "COLUMNS": "100",
@@ -84,7 +85,7 @@ class Nfsverity:
         assert value["status"] == status
         names = [word for word in arguments if isinstance(word, str)]
         if "error" not in value or "command" not in value or len(value) > 3:
-            check_documented(names[0], names[1] if names[0] == "trust" else None, value)
+            check_documented(names[0], names[1] if names[0] in ("trust", "cache") else None, value)
         else:
             check_error(value["error"])
         return value

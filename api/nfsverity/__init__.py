@@ -15,6 +15,7 @@ Every byte that is read was verified before; what does not verify raises the err
 from nfsverity_client.diff import Incomparable, Range
 from nfsverity_client.presentation import Presentation
 from nfsverity_client.reader import Reader
+from nfsverity_client.state import State, StateError
 from nfsverity_proto.errors import (
     Mismatch,
     NfsVerityError,
@@ -41,6 +42,8 @@ __all__ = [
     "Presentation",
     "Range",
     "Reader",
+    "State",
+    "StateError",
     "StatusError",
     "Tree",
     "TrustEntry",

@@ -39,7 +39,7 @@ from nfsverity_store.kept import kept_tree
 from ._hashed import HashedTree, beside, hash_file
 from ._local import LocalTree, locate
 from ._loop import wait_for
-from ._tree import TreeOptions, announce, open_tree_async, trust_entries
+from ._tree import TreeOptions, announce, opened, trust_entries
 
 T = TypeVar("T")
 FILES_AT_ONCE = 16
@@ -335,8 +335,8 @@ async def place(where: str | os.PathLike[str], options: TreeOptions) -> AsyncIte
     """A URL or a path. Raises `ValueError`, `Unsigned`, `TrustStoreError`, `StoreError`, `OSError`."""
     text = os.fspath(where)
     if is_url(text):
-        async with open_tree_async(text, **options) as opened:
-            yield ServedPlace(opened._session, opened._base)
+        async with opened(text, options, None) as tree:
+            yield ServedPlace(tree._session, tree._base)
         return
     root, below = locate(Path(text))
     volume = options.get("volume")

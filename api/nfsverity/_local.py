@@ -9,6 +9,7 @@ root that was signed; where it does not, only the file can be named (R17). Nothi
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import time
@@ -17,15 +18,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
+from nfsverity_client.marks import Judged, MarkStore, Raise, Seen, judged
+from nfsverity_client.revocations import RevocationStore
+from nfsverity_client.state import State
 from nfsverity_client.trust_store import Bindings
-from nfsverity_proto.errors import Mismatch, Unsigned, VerificationError, WrongVolume
+from nfsverity_proto.errors import Equivocation, Mismatch, Rollback, Unsigned, VerificationError, WrongVolume
 from nfsverity_proto.hashes import HASH_NUMBERS, Hash, hash_by_number
+from nfsverity_proto.marks import NO_MARKS
 from nfsverity_proto.path import split_path
 from nfsverity_proto.proof import split_hashes
 from nfsverity_proto.record import SIGNATURE, Fingerprint, decode_record, signature_of
+from nfsverity_proto.revocation import Revocations, Revoked
+from nfsverity_proto.statement import Item
 from nfsverity_proto.tree import Shape, root, zero_node
 from nfsverity_proto.trust import TrustEntry, expected_volumes
-from nfsverity_proto.verification import Certificates, Expected, Verified, verify_record
+from nfsverity_proto.verification import ALL_ALGORITHMS, Certificates, Expected, Verified, verify_record
 from nfsverity_store.content import NotRegular, open_below
 from nfsverity_store.hashing import RUN_LOG2, ChangedSize, hash_run, hash_runs, leaves
 from nfsverity_store.index import ROOT_ID, Index, IndexEntry, open_index
@@ -36,6 +43,8 @@ from nfsverity_store.nodes import Nodes
 PUBLICATIONS_MAX = 4
 """How often a file is judged again because a newer publication appeared meanwhile."""
 
+HELD_MAX, HELD_SECONDS = 512, 0.2
+"""So many results are told together, or those of so much time: one sync is for all of them."""
 Progress = Callable[[bytes, int], None]
 """Told a path in the tree, and how many more bytes of it are checked."""
 Announce = Callable[[str, bytes], None]
@@ -66,6 +75,10 @@ class FileResult:
     """In ascending order; none where the file can only be named."""
     verified: Verified | None = None
     """The record, where it verifies (the content may still not)."""
+    seen_before: bool | None = None
+    """Whether a version of it was accepted here before; None where no marks are kept, or the record does not verify."""
+    raised: Raise | None = field(default=None, repr=False)
+    """What is to be settled before anybody is told."""
 
 
 def file_url(path: bytes) -> str:
@@ -95,7 +108,7 @@ class LocalTree:
     """One published tree, and what this user believes. Raises `StoreError` where its metadata is damaged.
 
     The expected volume is `volumes`; else what the trust entries say; else what the tree was bound to at its
-    first use, which `bindings` keeps. Without `bindings` none is made.
+    first use, which `bindings` keeps. Without `bindings` none is made; without `state` no marks are kept.
     """
 
     root: Path
@@ -107,13 +120,22 @@ class LocalTree:
     progress: Progress | None = None
     now: int | None = None
     """Unix seconds, for all files; by the clock where it is None."""
+    state: State | None = None
+    revoked: frozenset[Item] = frozenset()
+    """Keys and versions that the user revoked."""
+    refused: Callable[[VerificationError], None] | None = None
+    """Told the verdict of a revocation in the tree that is not accepted; all goes on without it (fim-rev-9)."""
     head: Head = field(init=False)
     index: Index = field(init=False)
     skipped: list[tuple[bytes, str]] = field(init=False, default_factory=list)
     """Symbolic links and special files that `verify` met: path and what it is. They have no record."""
     _certificates: list[bytes] = field(init=False)
+    _marks: MarkStore | None = field(init=False, default=None)
+    _revocations: RevocationStore | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
+        if self.state is not None:
+            self._marks, self._revocations = MarkStore(self.state), RevocationStore(self.state, self.revoked)
         if self.volumes is None:
             self.volumes = expected_volumes(self.trust, self.url)
         if self.volumes is None and self.bindings is not None:
@@ -165,13 +187,40 @@ class LocalTree:
         return sum(file.seen.size for file in entries if file.seen is not None)
 
     def verify(self, below: bytes = b"") -> Iterator[FileResult]:
-        """Every file at a path and below it, whether it has a record or not: first a directory's files."""
+        """Every file at a path and below it, whether it has a record or not: first a directory's files.
+
+        Those that verified are told when their marks are durable, several at once. Raises `StateError`.
+        """
+        held: list[FileResult] = []
+        since = time.monotonic()
+        for result in self._verify(below):
+            held.append(result)
+            if len(held) >= HELD_MAX or time.monotonic() > since + HELD_SECONDS:
+                yield from self._settled(held)
+                held, since = [], time.monotonic()
+        yield from self._settled(held)
+
+    def _settled(self, results: Sequence[FileResult]) -> Iterator[FileResult]:
+        """The results, once their marks are durable (fim-mark-3)."""
+        if self._marks is not None:
+            self._marks.flush()
+        for result in results:
+            try:
+                if result.raised is not None:
+                    result.raised.check()
+            except VerificationError as error:  # another process has seen a newer version meanwhile
+                error.where = self.url_of(result.path)
+                yield FileResult(result.path, error)
+            else:
+                yield result
+
+    def _verify(self, below: bytes) -> Iterator[FileResult]:
         entry = self.index.by_path(below)
         if entry is not None and entry.is_file:
-            yield self.verify_file(below)
+            yield self._verify_file(below)
             return
         if entry is None and not os.path.isdir(os.path.join(os.fsencode(self.root), below)):
-            yield self.verify_file(below)
+            yield self._verify_file(below)
             return
         directories = [below]
         while directories:
@@ -193,7 +242,7 @@ class LocalTree:
             if kind == "directory" or (entry is not None and not entry.is_file):
                 deeper.append(below)
             if (entry is not None and entry.is_file) or kind == "file":
-                yield self.verify_file(below)
+                yield self._verify_file(below)
             elif kind not in (None, "directory"):
                 self.skipped.append((below, str(kind)))
 
@@ -209,11 +258,18 @@ class LocalTree:
         return self.index.by_path(path) if path else self.index.by_id(ROOT_ID)
 
     def verify_file(self, path: bytes) -> FileResult:
-        """One file: its record, and all of its content."""
+        """One file: its record, and all of its content. Its marks are durable when this returns.
+
+        Raises `StateError`.
+        """
+        (result,) = self._settled([self._verify_file(path)])
+        return result
+
+    def _verify_file(self, path: bytes) -> FileResult:
         for _ in range(PUBLICATIONS_MAX):
             entry = self._entry(path)
             result = self._verify_entry(path, entry)
-            if not isinstance(result.error, Mismatch | Unsigned | FileNotFoundError) or not self._refresh():
+            if not isinstance(result.error, Mismatch | Unsigned | Rollback | FileNotFoundError) or not self._refresh():
                 break
             newer = self._entry(path)
             if (newer and newer.record) == (entry and entry.record):
@@ -231,24 +287,60 @@ class LocalTree:
 
     def _verify_entry(self, path: bytes, entry: IndexEntry | None) -> FileResult:
         try:
-            verified = self.verify_record(path, entry)
+            judged = self._judge(path, entry)
         except VerificationError as error:
             error.where = self.url_of(path)
             return FileResult(path, error)
+        verified = judged.verified
         try:
             problem, bad = self._check_content(path, verified, entry)
         except OSError as error:
-            return FileResult(path, error, (), verified)
+            return FileResult(path, error, (), verified, judged.seen_before, judged.raised)
         if problem is not None:
             problem.where = self.url_of(path)
-        return FileResult(path, problem, tuple(bad), verified)
+        return FileResult(path, problem, tuple(bad), verified, judged.seen_before, judged.raised)
 
     def verify_record(self, path: bytes, entry: IndexEntry | None) -> Verified:
-        """Steps 0 to 12. Binds the tree at its first use. Raises `VerificationError`."""
+        """Steps 0 to 12. Binds the tree at its first use; the marks are durable when this returns.
+
+        Raises `VerificationError`, `StateError`.
+        """
+        judged = self._judge(path, entry)
+        if self._marks is not None and judged.raised is not None:
+            self._marks.flush()
+            judged.raised.check()
+        return judged.verified
+
+    def _judge(self, path: bytes, entry: IndexEntry | None) -> Judged:
+        """Steps 0 to 12. Binds the tree at its first use. Raises `VerificationError`, `StateError`."""
         if entry is None or entry.record is None:
             raise Unsigned("there is no record for it in the published tree")
-        now = int(time.time()) if self.now is None else self.now
-        verified = verify_record(entry.record, self.expected(path), self.trust, self.certificates(entry.record), now)
+        record, expected = entry.record, self.expected(path)
+        revoked: Revocations = self._revocations or Revoked(self.revoked)
+        seen = Seen(NO_MARKS if self._marks is None else self._marks)
+        certificates = self.certificates(record)
+        try:
+            with contextlib.nullcontext() if self.state is None else self.state.snapshot():
+                verified = verify_record(
+                    record, expected, self.trust, certificates, self._now(), ALL_ALGORITHMS, seen, revoked
+                )
+        except (Rollback, Equivocation) as error:
+            if self._marks is not None:
+                self._marks.explain(error, record)
+            raise
+        self._bind(verified)
+        return (
+            Judged(verified)
+            if self._marks is None
+            else judged(self._marks, verified, expected, self.trust, seen, revoked)
+        )
+
+    def _now(self) -> int:
+        if self.now is not None:
+            return self.now
+        return int(time.time()) if self._marks is None else self._marks.now()
+
+    def _bind(self, verified: Verified) -> None:
         if self.volumes is None and self.bindings is not None:
             volume = verified.file.volume
             bound = self.bindings.bind(self.url, volume)
@@ -257,7 +349,6 @@ class LocalTree:
                 raise WrongVolume("the record is of another volume", expected=bound.hex(), found=volume.hex())
             if self.announce is not None:
                 self.announce(self.url, volume)
-        return verified
 
     def _check_content(
         self, path: bytes, verified: Verified, entry: IndexEntry | None

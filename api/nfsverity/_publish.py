@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nfsverity_client.revocations import RevokedList
+from nfsverity_client.state import State
 from nfsverity_client.trust_store import Bindings
 from nfsverity_proto.hashes import hash_by_name
 from nfsverity_proto.verification import Verified
 
 from ._local import LocalTree, locate
-from ._tree import Trust, announce, trust_entries
+from ._tree import Trust, announce, refused, trust_entries
 
 if TYPE_CHECKING:
     from nfsverity_publisher.publication import Report
@@ -65,15 +67,30 @@ def sign(
     return publish(root, below, [signing], options, private=[Path(key)])
 
 
-def verify(path: str | os.PathLike[str], *, trust: Trust | None = None, volume: bytes | None = None) -> Verified:
+def verify(
+    path: str | os.PathLike[str],
+    *,
+    trust: Trust | None = None,
+    volume: bytes | None = None,
+    state: State | None = None,
+) -> Verified:
     """Verify all of a local file against its record in the published tree that holds it.
 
-    `trust` and `volume` are as for `open_tree`. Raises the `VerificationError` of what does not verify,
-    `StoreError`, `OSError`.
+    `trust`, `volume` and `state` are as for `open_tree`. Raises the `VerificationError` of what does not verify,
+    `StoreError`, `StateError`, `OSError`.
     """
     root, below = locate(Path(path))
     volumes = None if volume is None else frozenset((volume,))
-    tree = LocalTree(root, trust_entries(trust), volumes, Bindings(), announce)
+    tree = LocalTree(
+        root,
+        trust_entries(trust),
+        volumes,
+        Bindings(),
+        announce,
+        state=state or State(),
+        refused=refused,
+        revoked=RevokedList().items(),
+    )
     try:
         result = tree.verify_file(below)
     finally:

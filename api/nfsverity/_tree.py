@@ -14,8 +14,11 @@ from typing import Self, TypedDict, TypeVar, Unpack
 from nfsverity_client.node_cache import NodeCache, node_cache
 from nfsverity_client.presentation import Presentation
 from nfsverity_client.reader import Reader, open_file
+from nfsverity_client.revocations import RevokedList
 from nfsverity_client.session import Session, Settings
+from nfsverity_client.state import State
 from nfsverity_client.trust_store import Bindings, TrustStore, certificate_file
+from nfsverity_proto.errors import VerificationError
 from nfsverity_proto.messages import Entry
 from nfsverity_proto.path import join_path
 from nfsverity_proto.trust import TrustEntry
@@ -45,6 +48,11 @@ def trust_entries(trust: Trust | None) -> tuple[TrustEntry, ...]:
 def announce(server: str, volume: bytes) -> None:
     """What is done where the caller does not say what to do at first use (fim-ver-2)."""
     log.warning("%s is from now on volume %s for you", server, volume.hex())
+
+
+def refused(error: VerificationError) -> None:
+    """What is done about a revocation that is not accepted (fim-rev-9)."""
+    log.warning("%s", error)
 
 
 def _path(name: Name) -> bytes:
@@ -161,6 +169,8 @@ class TreeOptions(TypedDict, total=False):
     """Where the volume of a server's first use is kept; by default the user's."""
     cache: str | os.PathLike[str] | bool
     """The directory of the node cache; by default (and True) the user's, False: none. It shows what was read."""
+    state: State
+    """Where marks and accepted revocations are kept (`State(directory)`); by default the user's."""
     on_binding: Callable[[str, bytes], None]
     """Told the server and the volume when it is bound; by default that is logged."""
 
@@ -178,8 +188,14 @@ def _warn(trouble: str) -> None:
 def open_tree_async(url: str, **options: Unpack[TreeOptions]) -> AsyncTree:
     """A tree served at `nfsv://HOST:PORT/`, or a directory in it. Nothing is sent before something is asked for.
 
-    Raises `ValueError` for a bad URL or option, `TrustStoreError`, `OSError`.
+    Raises `ValueError` for a bad URL or option, `TrustStoreError`, `OSError`. What is read raises `StateError` too,
+    where what was accepted cannot be remembered.
     """
+    return opened(url, options, options.get("state") or State())
+
+
+def opened(url: str, options: TreeOptions, state: State | None) -> AsyncTree:
+    """Without `state`, versions are judged as if none was seen before: for who asks for old ones."""
     where = parse_url(url)
     volume = options.get("volume")
     if volume is not None and len(volume) != 16:
@@ -190,11 +206,12 @@ def open_tree_async(url: str, **options: Unpack[TreeOptions]) -> AsyncTree:
         presentation=Presentation(options.get("presentation", Presentation.INLINE)),
         wait=options.get("wait", 30.0),
         timeout=options.get("timeout", 30.0),
+        revoked=RevokedList().items(),
     )
     bindings = options.get("bindings") or Bindings()
     cache = _node_cache(options.get("cache", True))
-    session = Session(where, settings, bindings, options.get("on_binding", announce), cache)
-    return AsyncTree(session, where.path)
+    on_binding = options.get("on_binding", announce)
+    return AsyncTree(Session(where, settings, bindings, on_binding, cache, state, refused), where.path)
 
 
 def open_tree(url: str, **options: Unpack[TreeOptions]) -> Tree:

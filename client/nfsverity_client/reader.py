@@ -20,6 +20,7 @@ from nfsverity_proto import messages as m
 from nfsverity_proto.errors import (
     MalformedMessage,
     Mismatch,
+    Rollback,
     Stale,
     StatusError,
     Unsigned,
@@ -31,6 +32,7 @@ from nfsverity_proto.verification import Verified
 
 from .faults import LocatedMismatch, locate
 from .gates import Rules
+from .marks import Judged
 from .pipeline import in_order
 from .presentation import (
     LONG_SPAN,
@@ -85,6 +87,8 @@ class Reader:
         self._prepared: Version | None = None
         self._preparing = asyncio.Lock()
         self._settling = asyncio.Lock()
+        self.later = False
+        """Whether the caller sees to it that `remembered` is awaited before anything leaves it."""
         self._turns = 0
         """How often trouble was settled such that it is to be tried again."""
         self._resolves = 0
@@ -103,6 +107,36 @@ class Reader:
     @property
     def url(self) -> str:
         return self.session.url_of(self.path)
+
+    @property
+    def seen_before(self) -> bool | None:
+        """Whether a version of it was accepted here before; None where no marks are kept (fim-mark-5)."""
+        return self.version.seen_before
+
+    async def remembered(self) -> None:
+        """Wait until the version that is read has its marks, durably. All that delivers does it, unless `later`.
+
+        A version that another process has overtaken meanwhile gives way to the newer one, if nothing was delivered.
+        Raises `Rollback`, `Equivocation`, `StateError`; `StatusError`, `PeerError`.
+        """
+        while (raised := self.version.raised) is not None:
+            version = self.version
+            try:
+                await self.session.durable(raised)
+                version.raised = None
+            except VerificationError as error:
+                if not isinstance(error, Rollback) or self._pinned or not await self._overtaken(version):
+                    raise self._named(error) from error.__cause__
+
+    async def _overtaken(self, version: Version) -> bool:
+        """Whether the server has a version by now that is not before the marks."""
+        async with self._settling:
+            if self.version is not version:
+                return True
+            answer = await self._ask(version, 0.0)
+            taken = isinstance(answer, bytes) and await self._take(version, answer)
+            self._turns += taken
+            return taken
 
     def pin(self) -> None:
         """Stay with this version from now on, as if a byte of it had been delivered."""
@@ -132,6 +166,8 @@ class Reader:
         if offset < 0 or (length is not None and length < 0):
             raise ValueError("a negative offset or length")
         while True:
+            if not self.later and self.version.raised is not None:
+                await self.remembered()  # fim-mark-3
             version = self.version
             stop = version.shape.size if length is None else min(version.shape.size, offset + length)
             try:
@@ -235,6 +271,8 @@ class Reader:
 
     async def faults(self) -> AsyncGenerator[Mismatch, None]:
         """Every part of the file that is not what was signed; nothing where all of it is."""
+        if not self.later:
+            await self.remembered()
         self._pinned = True
         version = self.version
         units = version.shape.units
@@ -280,10 +318,16 @@ class Reader:
             if error.status not in (m.Status.CHANGED, m.Status.UPDATING):
                 raise self._unsigned(error) from error
             handle, record = await self._record()
-            self.version = Version(handle, await self._verify(record), self.session.nodes)
+            self.version = Version(handle, await self._judge(record), self.session.nodes)
             return
         ok = held.ok
-        self.version = version = Version(ok.object, await self._verify(ok.record), self.session.nodes)  # fip-fetch-6
+        try:
+            judged = await self._judge(ok.record)  # fip-fetch-6
+        except Rollback:
+            held.release()
+            await self._open_overtaken()
+            return
+        self.version = version = Version(ok.object, judged, self.session.nodes)
         try:
             self._first = self._fetched(version, ok, most)
         except UnitsFailed as trouble:
@@ -291,6 +335,11 @@ class Reader:
                 await self._settle_open(version, trouble)
         if self._first is None:
             held.release()
+
+    async def _open_overtaken(self) -> None:
+        """A version that is before the marks: maybe the server has had a newer one since, and others read it."""
+        handle, record = await self._record()
+        self.version = Version(handle, await self._judge(record), self.session.nodes)
 
     async def _record(self) -> tuple[bytes, bytes]:
         """A handle, and the record that the server has for it, whatever it is."""
@@ -318,9 +367,9 @@ class Reader:
         except VerificationError as error:
             raise self._named(error) from error.__cause__
 
-    async def _verify(self, record: bytes) -> Verified:
+    async def _judge(self, record: bytes) -> Judged:
         try:
-            return await self.session.verify(record, self.path, self.rules)
+            return await self.session.judge(record, self.path, self.rules)
         except VerificationError as error:
             raise self._named(error) from error.__cause__
 
@@ -376,11 +425,12 @@ class Reader:
     async def _take(self, version: Version, record: bytes) -> bool:
         """Step V2; whether there is a newer version now."""
         try:
-            verified = await self.session.verify(record, self.path, self.rules)
+            judged = await self.session.judge(record, self.path, self.rules)
         except VerificationError:
             return False  # of no use, by V2: the verdict is about what was opened
+        verified = judged.verified
         if verified.tag == version.tag:
-            version.take(verified)
+            version.take(judged)
             return False
         if verified.file.when.generation <= version.generation:
             return False
@@ -390,7 +440,7 @@ class Reader:
                 expected=f"generation {version.generation}",
                 found=f"generation {verified.file.when.generation}",
             )
-        self.version = Version(version.handle, verified, self.session.nodes)
+        self.version = Version(version.handle, judged, self.session.nodes)
         self._first = None
         return True
 

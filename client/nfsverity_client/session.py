@@ -18,18 +18,24 @@ from typing import Any, Protocol, Self, TypeVar
 
 from nfsverity_proto import messages as m
 from nfsverity_proto.errors import (
+    Equivocation,
     MalformedMessage,
     NoCertificate,
     PeerError,
+    Rollback,
+    RpcRefused,
     StatusError,
     TimedOut,
     Unreachable,
     VerificationError,
     WrongVolume,
 )
+from nfsverity_proto.marks import NO_MARKS
 from nfsverity_proto.path import check_name, join_path
 from nfsverity_proto.policy import Gate, Rule, named
 from nfsverity_proto.record import Fingerprint, decode_record
+from nfsverity_proto.revocation import Revocations, Revoked
+from nfsverity_proto.statement import Item
 from nfsverity_proto.trust import TrustEntry, expected_volumes
 from nfsverity_proto.url import Url
 from nfsverity_proto.verification import (
@@ -38,6 +44,7 @@ from nfsverity_proto.verification import (
     Certificates,
     Expected,
     Verified,
+    accept_revocation,
     signers_to_fetch,
     verify_record,
 )
@@ -45,10 +52,15 @@ from nfsverity_proto.verification import (
 from .budget import WaitBudget
 from .connection import Connection, Held, Traffic, connect
 from .gates import ENFORCING, Gates, Rules
+from .marks import Judged, MarkStore, Raise, Seen, judged
 from .node_cache import NodeCache, SessionNodes
 from .presentation import Presentation
+from .revocations import RevocationStore, accepted
+from .state import State
 
 Ok = TypeVar("Ok")
+Verify = Callable[..., Verified]
+"""`verify_record`, or what judges another kind."""
 RECONNECTS = 5
 """How often one call is begun again after its connection was lost."""
 PAUSE = 0.1
@@ -85,12 +97,16 @@ class Settings:
     algorithms: Algorithms = ALL_ALGORITHMS
     gates: Gates = ENFORCING
     """What the policy says, and where it is logged."""
+    revoked: frozenset[Item] = frozenset()
+    """Keys and versions that the user revoked."""
 
 
 class Session:
     """Use it as an async context manager. It is a `Caller`, and safe to use by many tasks of one event loop.
 
-    `on_binding` is told the server and the volume ID when a binding is made.
+    `on_binding` is told the server and the volume ID when a binding is made, `on_refused` the verdict of a revocation
+    that is not accepted, without which everything goes on. Without `state` no marks are kept, and
+    the server is not asked what is revoked: then nothing tells an old version from the latest (fim-mark-5).
     """
 
     def __init__(
@@ -100,6 +116,8 @@ class Session:
         bindings: Bindings | None = None,
         on_binding: Callable[[str, bytes], None] | None = None,
         cache: NodeCache | None = None,
+        state: State | None = None,
+        on_refused: Callable[[VerificationError], None] | None = None,
     ) -> None:
         self.url = url.with_path(b"")
         self.settings = settings
@@ -108,6 +126,15 @@ class Session:
         self.nodes = SessionNodes(cache)
         self._bindings = bindings
         self._on_binding = on_binding
+        self._marks = None if state is None else MarkStore(state)
+        self._revocations = None if state is None else RevocationStore(state, settings.revoked)
+        self._on_refused = on_refused
+        self._asking = asyncio.Lock()
+        self._asked = False
+        self._offered: bytes | None = None
+        """A revocation that the server has, and that was not accepted yet."""
+        self._refused_at: set[tuple[TrustEntry, ...]] = set()
+        """The entries by which it was judged in vain."""
         self._bound: bytes | None = None
         self._certificates: dict[Fingerprint, Sequence[bytes]] = {}
         self._polled: dict[bytes, float] = {}
@@ -183,7 +210,7 @@ class Session:
         if self._loop is not loop:
             if self._connection is not None:
                 self._left.append(self._connection)
-            self._loop, self._connection, self._connecting = loop, None, asyncio.Lock()
+            self._loop, self._connection, self._connecting, self._asking = loop, None, asyncio.Lock(), asyncio.Lock()
         connection = self._connection
         if connection is None or connection.lost is not None:
             async with self._connecting:
@@ -223,35 +250,82 @@ class Session:
         return self.settings.gates.select(gate, path, self._expected_volumes(url), url)
 
     async def verify(self, record: bytes | None, path: bytes, rules: Rules = ()) -> Verified:
+        """Every step for the record of the file at `path`. Its marks are durable before this returns.
+
+        Raises as `judge`.
+        """
+        judged = await self.judge(record, path, rules)
+        if judged.raised is not None:
+            await self.durable(judged.raised)
+        return judged.verified
+
+    async def judge(self, record: bytes | None, path: bytes, rules: Rules = ()) -> Judged:
         """Every step for the record of the file at `path`. The volume is bound at first use, before this returns.
 
-        Raises `VerificationError`, `StatusError`, `PeerError`; `OSError` where a binding cannot be stored.
+        Nothing of it may be delivered before what it raises is `durable`. Raises `VerificationError`, `StatusError`,
+        `PeerError`, `StateError`; `OSError` where a binding cannot be stored.
         """
         url = self.url_of(path)
         expected = Expected(path, self._expected_volumes(url), url)
-        algorithms, allowed = self.settings.algorithms, expected
-        for _, rule in rules:
-            algorithms, allowed = rule.narrowed(algorithms, allowed)
-
-        def judge(certificates: Certificates) -> Verified:
-            now = int(time.time())
-            verified = verify_record(record, allowed, self.settings.trust, certificates, now, algorithms)
-            for gate, rule in rules:
-                rule.check(verified, gate, now)
-            return verified
-
+        await self._learn_revoked(expected)
+        seen = Seen(NO_MARKS if self._marks is None else self._marks)
+        revoked: Revocations = self._revocations or Revoked(self.settings.revoked)
         try:
-            return await self._judged(judge, record, expected)
+            verified = await self._verified(verify_record, record, expected, seen, revoked, rules)
         except VerificationError as error:
             for _, rule in rules:
                 named(error, rule)
             raise
+        if expected.volumes is None:
+            self._bind(verified.volume)
+        if self._marks is None:
+            return Judged(verified)
+        result = judged(self._marks, verified, expected, self.settings.trust, seen, revoked)
+        if self._marks.many_waiting:
+            self._marks.begin()
+        return result
 
-    async def _judged(
-        self, judge: Callable[[Certificates], Verified], record: bytes | None, expected: Expected
+    async def durable(self, raised: Raise) -> None:
+        """Wait until marks are on durable storage, together with all that wait.
+
+        Raises `Rollback` or `Equivocation` where another process accepted a newer or another version meanwhile, and
+        `StateError`.
+        """
+        if self._marks is None:
+            raise ValueError("a session that keeps no marks")
+        await self._marks.durable(raised)
+
+    async def _verified(
+        self,
+        verify: Verify,
+        record: bytes | None,
+        expected: Expected,
+        marks: Seen,
+        revoked: Revocations,
+        rules: Rules = (),
     ) -> Verified:
+        """Judge a record, with certificates from the server where some are needed."""
+        algorithms = self.settings.algorithms
+        for _, rule in rules:
+            algorithms, expected = rule.narrowed(algorithms, expected)
+
+        def judge_at(now: int, certificates: Certificates) -> Verified:
+            verified = verify(record, expected, self.settings.trust, certificates, now, algorithms, marks, revoked)
+            for gate, rule in rules:
+                rule.check(verified, gate, now)
+            return verified
+
+        def judge(certificates: Certificates) -> Verified:
+            if self._marks is None:
+                return judge_at(int(time.time()), certificates)
+            with self._marks.state.snapshot():
+                return judge_at(self._marks.now(), certificates)
+
         try:
-            verified = judge(self._certificates)
+            return judge(self._certificates)
+        except (Rollback, Equivocation) as error:
+            self._explain(error, record)
+            raise
         except VerificationError:
             certificates, trouble = await self._fetch_signers(record)
             if not certificates and trouble is None:
@@ -262,10 +336,15 @@ class Session:
                 if trouble is not None:
                     raise trouble from None
                 raise
+            except (Rollback, Equivocation) as error:
+                self._explain(error, record)
+                raise
             self._remember(certificates, verified)
-        if expected.volumes is None:
-            self._bind(verified.file.volume)
-        return verified
+            return verified
+
+    def _explain(self, error: Rollback | Equivocation, record: bytes | None) -> None:
+        if self._marks is not None and record is not None:
+            self._marks.explain(error, record)
 
     def _expected_volumes(self, url: str) -> frozenset[bytes] | None:
         if self.settings.volume is not None:
@@ -331,6 +410,46 @@ class Session:
         if hashlib.sha256(record).digest() == known:  # fip-revoke-6
             raise MalformedMessage("the server sent the revocation that is known")
         return record
+
+    async def _learn_revoked(self, expected: Expected) -> None:
+        """Ask what is revoked, once, and keep what is accepted, durably, before anything is judged (fim-rev-15).
+
+        What the server does not say takes back nothing that is known (fim-rev-14). Raises `PeerError`, `StateError`.
+        """
+        if self._revocations is None or self._marks is None or (self._asked and self._offered is None):
+            return
+        async with self._asking:
+            if not self._asked:
+                self._offered = await self._offered_revocation(self._revocations, expected)
+                self._asked = True
+            if self._offered is None:
+                return
+            covering = tuple(entry for entry in self.settings.trust if entry.covers_url(expected.url))
+            if covering in self._refused_at:
+                return
+            try:
+                await self._accept(self._marks, self._revocations, self._offered, expected)
+                self._offered = None
+            except VerificationError as error:  # it may be for another place, or from somebody who is believed there
+                self._refused_at.add(covering)
+                if self._on_refused is not None:
+                    error.where = f"{self.url}: the revocation that the server has"
+                    self._on_refused(error)  # fim-rev-9
+
+    async def _offered_revocation(self, revocations: RevocationStore, expected: Expected) -> bytes | None:
+        """What the server has that is not known here."""
+        known = [record for volume in expected.volumes or () if (record := revocations.known(volume)) is not None]
+        try:
+            return await self.revocation(hashlib.sha256(known[0]).digest() if known else b"")
+        except (StatusError, RpcRefused):  # it cannot say; what is known counts all the same
+            return None
+
+    async def _accept(self, marks: MarkStore, revocations: RevocationStore, record: bytes, expected: Expected) -> None:
+        if revocations.accepted(record):
+            return
+        seen = Seen(marks)
+        verified = await self._verified(accept_revocation, record, expected, seen, revocations)
+        await marks.durable(accepted(marks, revocations, verified, expected, self.settings.trust))
 
     # without verification
 

@@ -67,7 +67,7 @@ def _directory(variable: str, function: str) -> Path:
     return path
 
 
-class _ListFile:
+class ListFile:
     """A JSON file that holds one list, under `key`, beside the format number."""
 
     def __init__(self, path: Path, key: str) -> None:
@@ -148,7 +148,7 @@ class TrustStore:
     """The trust entries of this user. Reading raises `TrustStoreError` or `OSError`, never skips an entry."""
 
     def __init__(self, directory: Path | None = None) -> None:
-        self._file = _ListFile((directory or config_directory()) / "trust.json", "entries")
+        self._file = ListFile((directory or config_directory()) / "trust.json", "entries")
 
     @property
     def path(self) -> Path:
@@ -200,7 +200,7 @@ class Bindings:
     """Which volume a server had at first use (fim, "Trust"). A server is named by the URL of its root."""
 
     def __init__(self, directory: Path | None = None) -> None:
-        self._file = _ListFile((directory or state_directory()) / "bindings.json", "bindings")
+        self._file = ListFile((directory or state_directory()) / "bindings.json", "bindings")
 
     @property
     def path(self) -> Path:
@@ -211,8 +211,8 @@ class Bindings:
         found: dict[str, bytes] = {}
         for number, item in enumerate(self._file.load(), 1):
             try:
-                fields = _object(item, {"server", "volume", "made"})
-                server, volume = _text(fields, "server"), _volume(_text(fields, "volume"))
+                fields = object_fields(item, {"server", "volume", "made"})
+                server, volume = text_field(fields, "server"), _volume(text_field(fields, "volume"))
                 if server in found:
                     raise ValueError(f"a second binding of {server}")
             except ValueError as error:
@@ -234,7 +234,7 @@ class Bindings:
             present = self.all().get(server)
             if present is not None:
                 return present
-            item = {"server": server, "volume": volume.hex(), "made": _now()}
+            item = {"server": server, "volume": volume.hex(), "made": now_text()}
             self._file.replace([*self._file.load(), item])
         return volume
 
@@ -272,7 +272,7 @@ def _server_key(server: str) -> str:
     return server if server.endswith("//") else server.removesuffix("/")
 
 
-def _now() -> str:
+def now_text() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -295,7 +295,7 @@ def _entry_item(entry: TrustEntry) -> dict[str, Any]:
         "certificate": base64.b64encode(entry.anchor).decode(),
     }
     digest = hashlib.sha256(json.dumps(item, sort_keys=True).encode()).hexdigest()
-    return {"id": digest[:ID_LENGTH], "added": _now(), **item}
+    return {"id": digest[:ID_LENGTH], "added": now_text(), **item}
 
 
 _ENTRY_FIELDS = {
@@ -307,9 +307,9 @@ def _stored_entry(item: Any) -> StoredEntry:
     """Raises `ValueError`, `BadCertificate`."""
     from nfsverity_proto.signature import SCHEME_NAMES
 
-    fields = _object(item, _ENTRY_FIELDS)
-    anchor = base64.b64decode(_text(fields, "certificate"), validate=True)
-    if _fingerprint(anchor) != _text(fields, "fingerprint"):
+    fields = object_fields(item, _ENTRY_FIELDS)
+    anchor = base64.b64decode(text_field(fields, "certificate"), validate=True)
+    if _fingerprint(anchor) != text_field(fields, "fingerprint"):
         raise ValueError("the fingerprint is not that of the certificate")
     signers, ca, subject = fields["signers"], fields["ca"], fields["subject"]
     if type(signers) is not int or type(ca) is not bool or not isinstance(subject, str | None):
@@ -328,10 +328,10 @@ def _stored_entry(item: Any) -> StoredEntry:
         signers,
     )
     _ = entry.certificate
-    return StoredEntry(_text(fields, "id"), entry, _text(fields, "added"))
+    return StoredEntry(text_field(fields, "id"), entry, text_field(fields, "added"))
 
 
-def _object(item: Any, names: set[str]) -> dict[str, Any]:
+def object_fields(item: Any, names: set[str]) -> dict[str, Any]:
     """A JSON object with exactly these names: one more may be a limit that this program does not know."""
     if not isinstance(item, dict):
         raise ValueError("it is not an object")
@@ -340,7 +340,7 @@ def _object(item: Any, names: set[str]) -> dict[str, Any]:
     return item
 
 
-def _text(fields: dict[str, Any], name: str) -> str:
+def text_field(fields: dict[str, Any], name: str) -> str:
     value = fields[name]
     if not isinstance(value, str):
         raise ValueError(f'"{name}" is not a string')

@@ -14,9 +14,9 @@ from nfsverity_proto.hashes import Hash, hash_by_number
 from nfsverity_proto.proof import fold
 from nfsverity_proto.statement import Tag
 from nfsverity_proto.tree import Shape, root, zero_node
-from nfsverity_proto.verification import Verified
 
 from .connection import Held
+from .marks import Judged
 from .node_cache import SessionNodes
 from .nodes import Anchor, VerifiedNodes
 
@@ -27,9 +27,13 @@ _ZEROS = bytes(2**20)
 class Version:
     """A verified record with the handle it came from, and what has been verified under it since."""
 
-    def __init__(self, handle: bytes, verified: Verified, nodes: SessionNodes | None = None) -> None:
+    def __init__(self, handle: bytes, judged: Judged, nodes: SessionNodes | None = None) -> None:
+        verified = judged.verified
         self.handle = handle
-        self.take(verified)
+        self.verified = verified
+        self.raised = judged.raised
+        """What has to be settled before a byte of it is delivered; None where nothing (any more)."""
+        self.seen_before = judged.seen_before
         self.shape: Shape = verified.content.tree.shape
         self.hash: Hash = hash_by_number(verified.statement.hash)
         nodes = SessionNodes() if nodes is None else nodes
@@ -37,9 +41,10 @@ class Version:
         self.nodes = VerifiedNodes(self.shape, tree.root, nodes.memory)
         self.cached = nodes.cached(self.hash, tree.type, self.nodes, tree.root)
 
-    def take(self, verified: Verified) -> None:
+    def take(self, judged: Judged) -> None:
         """The same statement, under another record."""
-        self.verified = verified
+        self.verified = judged.verified
+        self.raised = self.raised or judged.raised
 
     @property
     def tag(self) -> Tag:

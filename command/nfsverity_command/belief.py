@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the nfs-verity authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""What this user believes in this run: the trust store, --trust, --volume, and bindings."""
+"""What this user believes in this run: the trust store, --trust, --volume, bindings, and what is revoked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nfsverity_client.revocations import RevokedList
+from nfsverity_client.state import State
 from nfsverity_client.trust_store import Bindings, TrustStore, certificate_file
+from nfsverity_proto.statement import Item
 from nfsverity_proto.trust import TrustEntry, expected_volumes
 
 from .failure import say
@@ -19,6 +22,9 @@ class Belief:
     trust: tuple[TrustEntry, ...]
     volume: bytes | None
     bindings: Bindings
+    state: State
+    revoked: frozenset[Item]
+    """Keys and versions that the user revoked."""
 
     @property
     def volumes(self) -> frozenset[bytes] | None:
@@ -37,7 +43,7 @@ class Belief:
 def load(trust_files: Sequence[str], volume: bytes | None) -> Belief:
     """Raises `TrustStoreError`, `BadCertificate`, `OSError`."""
     pins = [TrustEntry(certificate_file(Path(file))) for file in trust_files]
-    return Belief((*TrustStore().entries(), *pins), volume, Bindings())
+    return Belief((*TrustStore().entries(), *pins), volume, Bindings(), State(), RevokedList().items())
 
 
 def announce(server: str, volume: bytes) -> None:

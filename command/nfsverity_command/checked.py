@@ -25,6 +25,7 @@ FILE_FIELDS = {
     "volume, label, generation": "of the record, if that verifies; else null",
     "label_base64": "only where the label is not UTF-8",
     "signers": "of the record: subject, fingerprint and scheme of each",
+    "seen_before": "whether a version of it was accepted here before; else an older one passes; null: not known",
     "size": "as signed (decimal string), or null",
     "ranges": "bad bytes: offset and length (decimal strings), and expected and found, hashes of the first unit",
     "error": "why it did not verify (as below), or null",
@@ -53,6 +54,8 @@ class Checked:
     ranges: Sequence[Range] = ()
     more: int = 0
     """Ranges beside the one that `error` is about."""
+    seen_before: bool | None = None
+    """Whether a version of it was accepted here before; None where that is not known."""
 
 
 @dataclass(slots=True)
@@ -122,6 +125,10 @@ class Checks:
             first, last = min(generations), max(generations)
             generation = f"generation {first}" if first == last else f"generations {first} to {last}"
             lines.append(f'volume {volume.hex()} "{shown(label)}", {generation}, signed by {signers}')
+        new = sum(checked.error is None and checked.seen_before is False for checked in self.files)
+        if new:
+            it = "whether it is" if new == 1 else "whether they are"
+            lines.append(f"{count_text(new, 'file')} seen for the first time: {it} the latest cannot be told")
         return "\n".join(lines)
 
 
@@ -137,6 +144,7 @@ def _file_fields(checked: Checked) -> dict[str, Any]:
         **name_fields("path", checked.path),
         "verdict": "verified" if checked.error is None else getattr(checked.error, "verdict", None),
         **(nothing if verified is None else identity_fields(verified)),
+        "seen_before": checked.seen_before,
         "size": None if size is None else str(size),
         "ranges": [
             {

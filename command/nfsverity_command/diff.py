@@ -181,13 +181,13 @@ async def _place(target: Url | Path, believed: Belief, wait: float, timeout: flo
         from .belief import announce
 
         root, below = locate(target)
-        tree = LocalTree(root, believed.trust, believed.volumes, believed.bindings, announce)
+        tree = LocalTree(root, believed.trust, believed.volumes, believed.bindings, announce, revoked=believed.revoked)
         with contextlib.closing(tree):
             yield LocalPlace(tree, below)
         return
     from .network import session_for
 
-    async with session_for(target, believed, timeout, wait) as session:
+    async with session_for(target, believed, timeout, wait, remember=False) as session:
         yield ServedPlace(session, target.path)
 
 

@@ -50,6 +50,7 @@ TABLE: dict[str, tuple[Exit, str, str]] = {
     "nfsverity_client.diff.Incomparable": (
         Exit.INCOMPARABLE, "incomparable",
         "`nfsverity get` both, and compare the copies; or have them signed with the same --hash and --unit-size"),
+    "nfsverity_client.state.StateError": (Exit.LOCAL, "local", ""),
     "nfsverity_client.trust_store.TrustStoreError": (
         Exit.LOCAL, "local", "`nfsverity trust list` shows what is in the trust store"),
     "nfsverity_client.audit.AuditError": (Exit.LOCAL, "local", "`nfsverity audit verify` shows what is wrong with it"),

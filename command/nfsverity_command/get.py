@@ -191,7 +191,7 @@ async def _get_file(session: Session, path: bytes, destination: Path, whole: boo
             else:
                 with new_file(destination, False) as file:
                     transfer = await _copy(reader, old, file, shows)
-    return Checked(reader.url, path, reader.verified), transfer
+    return Checked(reader.url, path, reader.verified, seen_before=reader.seen_before), transfer
 
 
 async def _copy(reader: Reader, old: int | None, file: NewFile, shows: Meter) -> Transfer:
@@ -262,4 +262,4 @@ async def _get_below(
             tree.discard(below)
         return Checked(url, path, None, error), None
     tree.keep(below)
-    return Checked(url, path, reader.verified), transfer
+    return Checked(url, path, reader.verified, seen_before=reader.seen_before), transfer

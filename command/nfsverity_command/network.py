@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -22,9 +21,9 @@ from . import ending
 from .belief import Belief, announce
 from .caching import Caching
 from .checked import Checked, Range
-from .failure import about
+from .failure import about, tell
 from .progress import Meter
-from .record_report import RecordReport, judge
+from .record_report import RecordReport, judge_here
 
 if TYPE_CHECKING:
     from .revocation_report import RevocationView
@@ -40,18 +39,23 @@ def session_for(
     wait: float = 0.0,
     presentation: str = Presentation.INLINE,
     caching: Caching | None = None,
+    *,
+    remember: bool = True,
 ) -> Session:
+    """`remember`: whether marks are judged by and kept, which who asks for old versions does not want."""
     settings = Settings(
         trust=believed.trust,
         volume=believed.volume,
         presentation=Presentation(presentation),
         wait=wait,
         timeout=timeout,
+        revoked=believed.revoked,
     )
-    if caching is None:
-        return Session(url, settings, believed.bindings, announce)
-    session = Session(url, settings, believed.bindings, announce, caching.cache)
-    caching.sessions.append(session)
+    state = believed.state if remember else None
+    cache = None if caching is None else caching.cache
+    session = Session(url, settings, believed.bindings, announce, cache, state, tell)
+    if caching is not None:
+        caching.sessions.append(session)
     return session
 
 
@@ -75,9 +79,10 @@ async def check(session: Session, path: bytes, meter: Meter) -> Checked:
         return Checked(url, path, None, error)
     meter.add(reader.size)
     if not ranges:
-        return Checked(url, path, reader.verified)
+        return Checked(url, path, reader.verified, seen_before=reader.seen_before)
     first, *more = ranges
-    return Checked(url, path, reader.verified, first[1], [place for place, _ in ranges if place is not None], len(more))
+    places = [place for place, _ in ranges if place is not None]
+    return Checked(url, path, reader.verified, first[1], places, len(more), reader.seen_before)
 
 
 def _merged(faults: Sequence[Mismatch]) -> list[tuple[Range | None, Mismatch]]:
@@ -114,7 +119,7 @@ async def _record_of(url: Url, believed: Belief, timeout: float) -> RecordReport
         expected = Expected(url.path, believed.expected(str(url), url.server), str(url))
         try:
             certificates = await _certificates(session, data, believed)
-            return judge(data, expected, believed.trust, certificates, int(time.time()))
+            return judge_here(data, expected, believed, certificates)
         except VerificationError as error:
             error.where = str(url)
             raise

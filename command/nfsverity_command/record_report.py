@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from nfsverity_proto.errors import VerificationError
+from nfsverity_proto.errors import Equivocation, Rollback, VerificationError
 from nfsverity_proto.hashes import hash_by_number
+from nfsverity_proto.marks import NO_MARKS, Marks
 from nfsverity_proto.record import MEMBERSHIP, SIGNATURE, Attestation, Record, decode_record, signature_of
-from nfsverity_proto.statement import NO_END, File, Kind, Statement, Tag, decode_statement, tag_of
+from nfsverity_proto.revocation import NOTHING_REVOKED, Revocations, Revoked
+from nfsverity_proto.statement import NO_END, Content, File, Kind, Statement, Tag, decode_statement, tag_of
 from nfsverity_proto.trust import TrustEntry
 from nfsverity_proto.verification import (
     ALL_ALGORITHMS,
@@ -26,6 +28,12 @@ from nfsverity_proto.verification import (
 
 from .failure import error_fields
 from .output import count_text, name_fields, printable, scheme_name, seconds_text, shown, time_text
+from .trust_state import mark_fields
+
+if TYPE_CHECKING:
+    from nfsverity_client.marks import Kept
+
+    from .belief import Belief
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,8 @@ class RecordReport:
     judged: tuple[Judged, ...]
     error: VerificationError | None
     """Of the record as a whole."""
+    kept: Kept | None = None
+    """The highest mark of the file; None before its first use."""
 
     @property
     def file(self) -> File:
@@ -58,6 +68,19 @@ class RecordReport:
         return claim
 
 
+def judge_here(data: bytes, expected: Expected, believed: Belief, certificates: Certificates) -> RecordReport:
+    """The record of a file, by what was accepted here before, too. Raises as `judge`, and `StateError`."""
+    from nfsverity_client.marks import MarkStore
+    from nfsverity_client.revocations import RevocationStore
+
+    marks, revoked = MarkStore(believed.state), RevocationStore(believed.state, believed.revoked)
+    report = judge(data, expected, believed.trust, certificates, marks.now(), marks=marks, revoked=revoked)
+    if isinstance(report.error, Rollback | Equivocation):
+        marks.explain(report.error, data)
+    kept = marks.find(volume=report.file.volume, kind=Kind.FILE, path=report.file.path)
+    return replace(report, kept=max(kept, key=lambda one: one.mark.generation, default=None))
+
+
 def judge(
     data: bytes,
     expected: Expected,
@@ -65,18 +88,23 @@ def judge(
     certificates: Certificates,
     now: int,
     kind: Kind = Kind.FILE,
+    marks: Marks = NO_MARKS,
+    revoked: Revocations = NOTHING_REVOKED,
 ) -> RecordReport:
     """Raises the `VerificationError` of steps 1 and 2: then there is nothing to show."""
     record = decode_record(data)
     statement = decode_statement(record.statement, kind)
+    if isinstance(statement.claim, Content):
+        raise ValueError("this statement has no volume")
+    of_volume = revoked.of(statement.claim.volume)
     judged = tuple(
-        _judge(record, attestation, statement, expected, trust, certificates, now)
+        _judge(record, attestation, statement, expected, trust, certificates, now, of_volume)
         for attestation in record.attestations
     )
     error: VerificationError | None = None
     try:
         verify = verify_revocation if kind is Kind.REVOCATION else verify_record
-        verify(data, expected, trust, certificates, now)
+        verify(data, expected, trust, certificates, now, ALL_ALGORITHMS, marks, revoked)
     except VerificationError as problem:
         error = problem
         error.where = expected.url
@@ -94,10 +122,11 @@ def _judge(
     trust: Sequence[TrustEntry],
     certificates: Certificates,
     now: int,
+    revoked: Revoked,
 ) -> Judged:
     alone = Record(record.statement, (attestation,))
     try:
-        (signer,) = check_attestations(alone, statement, expected, trust, certificates, now, ALL_ALGORITHMS)
+        (signer,) = check_attestations(alone, statement, expected, trust, certificates, now, ALL_ALGORITHMS, revoked)
     except VerificationError as error:
         return Judged(attestation, None, error, _subject(attestation, trust, certificates))
     return Judged(attestation, signer, None, signer.certificate.subject)
@@ -143,6 +172,7 @@ def report_fields(report: RecordReport) -> dict[str, Any]:
             for extension in statement.extensions
         ],
         "attestations": [judged_fields(judged) for judged in report.judged],
+        "mark": None if report.kept is None else mark_fields(report.kept),
         "verified": report.error is None,
         "error": None if report.error is None else error_fields(report.error),
     }
@@ -186,8 +216,15 @@ def report_text(report: RecordReport) -> str:
         rows.append(("extension", f"{extension.number} ({kind}): {extension.value.hex()}"))
     for number, judged in enumerate(report.judged, 1):
         rows += [(f"signer {number}" if not index else "", text) for index, text in enumerate(judged_lines(judged))]
+    rows.append(("mark", mark_text(report.kept)))
     rows.append(("record", f"{len(report.data):,} bytes; {verdict(report.error)}"))
     return printable("\n".join(f"{name:<11} {text}".rstrip() for name, text in rows))
+
+
+def mark_text(kept: Kept | None) -> str:
+    if kept is None:
+        return "none: no version of it was accepted here yet, so whether this is the latest cannot be told"
+    return f"generation {kept.mark.generation}, accepted here on {seconds_text(kept.made)}"
 
 
 def judged_lines(judged: Judged) -> list[str]:

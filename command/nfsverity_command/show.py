@@ -13,6 +13,7 @@ from .failure import Exit, tell
 from .frame import Command, timeout_option, trust_options
 from .output import write_json
 from .parameters import TARGET
+from .trust_state import MARK_FIELDS
 
 if TYPE_CHECKING:
     from nfsverity_proto.url import Url
@@ -44,6 +45,8 @@ FIELDS = {
     "attestations.subject": "of the signer's certificate; null where that is not known",
     "attestations.verified": "whether it verifies, by what this user believes",
     "attestations.error": "why not (as below), or null",
+    "mark": "the highest version that was accepted here, or null where none was yet, with:",
+    **{", ".join(f"mark.{name}" for name in names.split(", ")): text for names, text in MARK_FIELDS.items()},
     "verified": "whether the record as a whole does",
     "error": "why not (as below), or null",
 }
@@ -67,7 +70,7 @@ def command(
 ) -> Exit:
     """Show what the record of a file says, and what your trust makes of each signature.
 
-    The content is not read: that is `nfsverity verify`. No binding is made.
+    The content is not read: that is `nfsverity verify`. No binding is made, and no mark.
     """
     from . import belief
     from .record_report import report_fields, report_text
@@ -91,13 +94,12 @@ def command(
 
 def _local(path: Path, believed: Belief) -> RecordReport:
     import contextlib
-    import time
 
     from nfsverity._local import LocalTree, locate
     from nfsverity_proto.errors import Unsigned
     from nfsverity_proto.verification import Expected
 
-    from .record_report import judge
+    from .record_report import judge_here
 
     root, below = locate(path)
     if not below or path.is_dir():
@@ -107,4 +109,4 @@ def _local(path: Path, believed: Belief) -> RecordReport:
         if entry is None or entry.record is None:
             raise Unsigned("there is no record for it in the published tree", where=url)
         expected = Expected(below, believed.expected(url, tree.url), url)
-        return judge(entry.record, expected, believed.trust, tree.certificates(entry.record), int(time.time()))
+        return judge_here(entry.record, expected, believed, tree.certificates(entry.record))

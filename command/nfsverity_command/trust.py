@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the nfs-verity authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""`nfsverity trust add|list|remove`."""
+"""`nfsverity trust`; `reset`, `revoke` and `unrevoke` are in `trust_state`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from click.shell_completion import CompletionItem
 
 from .failure import about
 from .frame import Command
-from .output import name_fields, percent_encoded, printable, scheme_name, seconds_text, write_json
+from .output import count_text, name_fields, percent_encoded, printable, scheme_name, seconds_text, write_json
 from .parameters import KEY_ALGORITHMS, LOCAL, PREFIX, VOLUME, local_url
+from .trust_state import ITEM_FIELDS, listed_fields, reset, revoke, unrevoke
 
 if TYPE_CHECKING:
     from nfsverity_client.trust_store import StoredEntry
@@ -39,7 +40,15 @@ def command() -> None:
     Nothing is believed until you say so. `trust add` tells which certificate may sign, and for which volumes
     and URLs. Beside these entries, the volume that a server (or a tree on this machine) had at its first use
     is kept, and expected there from then on; `trust list` shows both, and `trust remove` takes either away.
+
+    Of each file, the highest version that was accepted is kept (a mark), and older ones are refused; `trust reset`
+    accepts them again. `trust revoke` keeps a list of your own of keys and versions that are never accepted.
     """
+
+
+command.add_command(reset, "reset")
+command.add_command(revoke, "revoke")
+command.add_command(unrevoke, "unrevoke")
 
 
 @command.command(
@@ -124,7 +133,7 @@ def _check_subject(subject: str) -> None:
     "list",
     cls=Command,
     examples=[("All that is believed", "nfsverity trust list"), ("For a program", "nfsverity trust list --json")],
-    statuses={4: "the trust store is damaged or cannot be read"},
+    statuses={4: "the trust store or the state is damaged or cannot be read"},
     fields={
         "command, status": '"trust list", 0',
         "trust_file, bindings_file": "where they are kept",
@@ -134,14 +143,34 @@ def _check_subject(subject: str) -> None:
         "bindings": "one object for each binding, with:",
         "bindings.server": "URL of the server's root, or of a tree on this machine",
         "bindings.volume": "the volume expected there",
+        "state_file": "where marks and accepted revocations are kept",
+        "state_file_base64": "only where it is not UTF-8",
+        "marks": "one object for each volume of which versions were accepted, with:",
+        "marks.volume, files": "its ID, and how many of its files have marks",
+        "latest": "the latest time of issue that was accepted (RFC 3339), or null",
+        "revoked": "what you revoked, one object for each, with:",
+        **{f"revoked.{name}": text for name, text in ITEM_FIELDS.items()},
+        "revocations": "what publishers revoked, one object for each, with:",
+        "revocations.volume": "for which it is revoked",
+        **{f"revocations.{name}": text for name, text in ITEM_FIELDS.items()},
     },
 )
 def show_list(as_json: bool) -> None:
-    """List trust entries and bindings."""
+    """List trust entries and bindings, marks by volume, and what is revoked."""
+    from nfsverity_client.marks import MarkStore
+    from nfsverity_client.revocations import RevocationStore, RevokedList, item_text
+    from nfsverity_client.state import State
     from nfsverity_client.trust_store import Bindings, TrustStore
 
-    store, bindings = TrustStore(), Bindings()
+    store, bindings, state = TrustStore(), Bindings(), State()
     entries, bound = store.stored(), bindings.all()
+    own, marks = RevokedList().listed(), MarkStore(state)
+    counts, latest = marks.counts(), marks.latest()
+    revoked = [
+        {"volume": volume.hex(), "item": item_text(item), "note": None, "since": seconds_text(since)}
+        for volume, items in RevocationStore(state).all().items()
+        for item, since in items
+    ]
     if as_json:
         write_json(
             {
@@ -151,6 +180,11 @@ def show_list(as_json: bool) -> None:
                 **name_fields("bindings_file", os.fsencode(bindings.path)),
                 "entries": [_fields(stored) for stored in entries],
                 "bindings": [{"server": server, "volume": volume.hex()} for server, volume in bound.items()],
+                **name_fields("state_file", os.fsencode(state.path)),
+                "marks": [{"volume": volume.hex(), "files": files} for volume, files in counts.items()],
+                "latest": None if latest is None else seconds_text(latest),
+                "revoked": [listed_fields(listed) for listed in own],
+                "revocations": revoked,
             }
         )
         return
@@ -161,6 +195,14 @@ def show_list(as_json: bool) -> None:
     click.echo(f"bindings ({printable(str(bindings.path))}){'' if bound else ': none'}")
     for server, volume in bound.items():
         click.echo(f"{printable(server)}  volume {volume.hex()}")
+    click.echo(f"marks ({printable(str(state.path))}){'' if counts else ': none'}")
+    for volume, files in counts.items():
+        click.echo(f"volume {volume.hex()}  {count_text(files, 'file')}")
+    click.echo(f"revoked{'' if own or revoked else ': nothing'}")
+    for listed in own:
+        click.echo(printable(f"{item_text(listed.item)}  by you, {listed.added}  {listed.note}".rstrip()))
+    for item in revoked:
+        click.echo(f"{item['item']}  for volume {item['volume']}, {item['since']}")
 
 
 def _names(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -194,7 +236,7 @@ def remove(names: tuple[str, ...], as_json: bool) -> None:
     """Remove trust entries or bindings.
 
     NAME is the id of an entry, the beginning of a fingerprint (all entries of that signer), the URL of a
-    server, or the path of a tree on this machine.
+    server, or the path of a tree on this machine. With the last entry of a certificate, its marks go too.
     """
     from nfsverity_client.trust_store import Bindings, TrustStore
 
@@ -203,7 +245,9 @@ def remove(names: tuple[str, ...], as_json: bool) -> None:
     for name in names:
         server = _server(name)
         if server is None:
-            entries += [_fields(stored) for stored in TrustStore().remove(name)]
+            gone = TrustStore().remove(name)
+            entries += [_fields(stored) for stored in gone]
+            _drop_marks({stored.entry.anchor for stored in gone})
         else:
             bindings.append({"server": server, "volume": Bindings().remove(server).hex()})
     if as_json:
@@ -213,6 +257,20 @@ def remove(names: tuple[str, ...], as_json: bool) -> None:
         click.echo(f'removed entry {entry["id"]} of "{entry["subject"]}"')
     for binding in bindings:
         click.echo(f"removed the binding of {printable(binding['server'])} to volume {binding['volume']}")
+
+
+def _drop_marks(anchors: set[bytes]) -> None:
+    """The marks of an anchor go with its last entry (fim-mark-4)."""
+    from nfsverity_client.audit import local_event
+    from nfsverity_client.marks import MarkStore
+    from nfsverity_client.state import State
+    from nfsverity_client.trust_store import TrustStore
+    from nfsverity_proto.record import fingerprint_of
+
+    marks = MarkStore(State())
+    for anchor in anchors - {entry.anchor for entry in TrustStore().entries()}:
+        local_event("trust-removed", fingerprint=str(fingerprint_of(anchor)))
+        marks.drop_anchor(anchor)
 
 
 def _server(name: str) -> str | None:

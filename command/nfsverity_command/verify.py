@@ -110,7 +110,15 @@ def _verify_local(path: Path, believed: Belief, checks: Checks, skipped: list[tu
 
     root, below = locate(path)
     tree = LocalTree(
-        root, believed.trust, believed.volumes, believed.bindings, announce, lambda _, count: shows.add(count)
+        root,
+        believed.trust,
+        believed.volumes,
+        believed.bindings,
+        announce,
+        lambda _, count: shows.add(count),
+        state=believed.state,
+        refused=tell,
+        revoked=believed.revoked,
     )
     with contextlib.closing(tree):
         shows.expect(tree.size(below))
@@ -123,7 +131,8 @@ def _checked(tree: LocalTree, result: FileResult) -> Checked:
     ranges = [Range(bad.offset, bad.length, _hex(bad.expected), _hex(bad.found)) for bad in result.bad]
     if isinstance(result.error, OSError):
         result.error.filename = tree.url_of(result.path)
-    return Checked(tree.url_of(result.path), result.path, result.verified, result.error, ranges)
+    url = tree.url_of(result.path)
+    return Checked(url, result.path, result.verified, result.error, ranges, seen_before=result.seen_before)
 
 
 def _hex(hash: bytes | None) -> str | None:

@@ -235,7 +235,10 @@ class Rollback(VerificationError):
 
     verdict = "rollback"
     step = 11
-    advice = "the server gave an older version than one that was accepted here before"
+    advice = (
+        "get it from elsewhere; if the publisher really went back to this version, accept it with "
+        "`nfsverity trust reset` and the URL or path"
+    )
 
 
 class Equivocation(VerificationError):

@@ -36,7 +36,7 @@ def in_bash(nfsverity: Any, *words: str) -> list[str]:
     ("words", "offered"),
     [
         (["nfsverity", "s"], ["sign", "serve", "show"]),
-        (["nfsverity", "trust", ""], ["add", "list", "remove"]),
+        (["nfsverity", "trust", ""], ["add", "list", "remove", "reset", "revoke", "unrevoke"]),
         (["nfsverity", "sign", "--ha"], ["--hash"]),
         (["nfsverity", "sign", "--hash", "sha3"], ["sha384", "sha3-256"]),
         (["nfsverity", "keygen", "--algorithm", "ml"], ["ml-dsa-44", "ml-dsa-65", "ml-dsa-87"]),

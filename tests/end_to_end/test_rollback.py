@@ -1,0 +1,339 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Servers that go back, publishers that say two things, and a user who accepts it, or not."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nfsverity as api
+from nfsverity_client.marks import MarkStore
+from serving import Keys, Published, keys, publish_tree
+
+
+def audited(user: Any) -> list[dict[str, Any]]:
+    lines = (user.home / "state" / "audit.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.fixture
+def old(signed: Path, tmp_path: Path) -> Path:
+    """What the tree was; after that, a.txt and the other files of `signed` became newer ones."""
+    old = shutil.copytree(signed, tmp_path / "old")
+    (signed / "a.txt").write_bytes(b"newer\n")
+    return old
+
+
+@pytest.fixture
+def newer(nfsverity: Any, old: Path, signed: Path, alice: Any) -> Path:
+    nfsverity("sign", *alice.options, signed)
+    return signed
+
+
+@pytest.fixture
+def place(serve: Callable[..., Any], old: Path, newer: Path) -> Callable[[Path], str]:
+    """Serves one tree after the other at the same URL, each by a process of its own."""
+    running: list[Any] = []
+
+    def serves(tree: Path) -> str:
+        port = running[-1].port if running else 0
+        if running:
+            running[-1].stop()
+        running.append(serve(tree, "--listen", f"127.0.0.1:{port}"))
+        return str(running[-1].url)
+
+    return serves
+
+
+def generation_of(nfsverity: Any, where: str | Path) -> int:
+    return int(nfsverity.json("show", str(where))["generation"])
+
+
+@pytest.mark.spec("fim-mark-2", "fim-mark-3")
+def test_a_server_that_goes_back_is_told(nfsverity: Any, place: Any, old: Path, newer: Path, tmp_path: Path) -> None:
+    url = place(newer)
+    assert nfsverity("cat", f"{url}/a.txt").out == b"newer\n"
+    now = generation_of(nfsverity, f"{url}/a.txt")
+    place(old)
+    for arguments in (("cat", f"{url}/a.txt"), ("get", f"{url}/a.txt", tmp_path / "one"), ("show", f"{url}/a.txt")):
+        result = nfsverity(*arguments, status=1)
+        assert "rollback" in result.err
+        assert f"expected at least {now}" in result.err
+        assert f"generation {now} was accepted here on 20" in result.err
+        assert "nfsverity trust reset" in result.err
+        assert arguments[0] == "show" or result.out == b""
+    assert not (tmp_path / "one").exists()
+    nfsverity("get", f"{url}/", tmp_path / "all", status=1)
+    assert not (tmp_path / "all" / "a.txt").exists()
+    assert (tmp_path / "all" / "big.bin").exists()
+    found = {file["path"]: file["verdict"] for file in nfsverity.json("verify", f"{url}/", status=1)["files"]}
+    assert found.pop("a.txt") == "rollback"
+    assert set(found.values()) == {"verified"}
+
+
+def test_programs_are_told_too(nfsverity: Any, place: Any, old: Path, newer: Path, monkeypatch: Any) -> None:
+    for name in ("NFSVERITY_CONFIG_DIR", "NFSVERITY_STATE_DIR"):
+        monkeypatch.setenv(name, nfsverity.environment[name])
+    url = place(newer)
+    with api.open_tree(url) as tree:
+        assert tree.read("a.txt") == b"newer\n"
+    place(old)
+    with api.open_tree(url) as tree:
+        with pytest.raises(api.VerificationError, match="rollback"):
+            tree.open("a.txt")
+        assert tree.read("empty") == b""
+    with api.open_tree(url, state=api.State(nfsverity.home / "another")) as tree:  # who has seen nothing
+        assert tree.read("a.txt") == b"hello\n"
+
+
+def test_a_tree_on_this_machine_that_goes_back_is_told(
+    nfsverity: Any, old: Path, newer: Path, monkeypatch: Any
+) -> None:
+    nfsverity("verify", newer)
+    shutil.rmtree(newer)
+    shutil.copytree(old, newer)
+    result = nfsverity("verify", newer, status=1)
+    assert result.err.count("rollback") == 1
+    for name in ("NFSVERITY_CONFIG_DIR", "NFSVERITY_STATE_DIR"):
+        monkeypatch.setenv(name, nfsverity.environment[name])
+    with pytest.raises(api.VerificationError, match="rollback"):
+        api.verify(newer / "a.txt")
+    assert nfsverity.json("show", str(newer / "a.txt"), status=1)["error"]["verdict"] == "rollback"
+
+
+@pytest.mark.spec("fim-mark-4")
+def test_the_user_can_accept_it(nfsverity: Any, place: Any, old: Path, newer: Path) -> None:
+    url = place(newer)
+    nfsverity("verify", f"{url}/")
+    now = generation_of(nfsverity, f"{url}/a.txt")
+    place(old)
+    refused = nfsverity("trust", "reset", f"{url}/a.txt", status=4)
+    assert f"a.txt  generation {now}" in refused.err
+    assert "--yes" in refused.err
+    assert nfsverity.json("verify", f"{url}/a.txt", status=1)["failed"] == 1
+    (dropped,) = nfsverity.json("trust", "reset", "--yes", f"{url}/a.txt")["marks"]
+    assert (dropped["path"], dropped["generation"]) == ("a.txt", str(now))
+    assert nfsverity("cat", f"{url}/a.txt").out == b"hello\n"
+    (event,) = [event for event in audited(nfsverity) if event["event"] == "trust-reset"]
+    assert (event["path"], event["generation"], event["tag"]) == ("a.txt", str(now), dropped["tag"])
+    place(newer)
+    assert nfsverity("cat", f"{url}/a.txt").out == b"newer\n"
+
+
+def test_a_directory_is_reset_with_all_below_it(nfsverity: Any, newer: Path) -> None:
+    nfsverity("verify", newer)
+    (before,) = nfsverity.json("trust", "list")["marks"]
+    gone = nfsverity.json("trust", "reset", "--yes", str(newer / "sub"))["marks"]
+    assert len(gone) == 3
+    assert all((mark["path"] or "sub/").startswith("sub/") for mark in gone)
+    assert nfsverity.json("trust", "list")["marks"][0]["files"] == before["files"] - 3
+    assert len(nfsverity.json("trust", "reset", "--yes", str(newer))["marks"]) == before["files"] - 3
+    assert nfsverity.json("trust", "reset", "--yes", str(newer))["marks"] == []
+
+
+def test_a_terminal_is_asked(nfsverity: Any, newer: Path) -> None:
+    nfsverity("verify", newer / "a.txt")
+    for answer, status in ((b"n\n", 4), (b"y\n", 0)):
+        here, there = pty.openpty()
+        os.write(here, answer)
+        result = nfsverity("trust", "reset", newer / "a.txt", status=status, stdin=there)
+        assert "Drop this?" in result.err
+        os.close(here)
+        os.close(there)
+    assert nfsverity.json("trust", "list")["marks"] == []
+
+
+def test_nothing_is_reset_where_nothing_is_known(nfsverity: Any, newer: Path) -> None:
+    assert "no volume is expected there yet" in nfsverity("trust", "reset", "--yes", newer, status=4).err
+    nfsverity("trust", "reset", status=2)
+    assert not (nfsverity.home / "state").exists()
+
+
+@pytest.mark.spec("fim-mark-4")
+def test_marks_go_with_the_last_entry_of_their_certificate(nfsverity: Any, alice: Any, old: Path, newer: Path) -> None:
+    second = nfsverity.json("trust", "add", str(alice.certificate), "--volume", "00" * 16)["id"]
+    nfsverity("verify", newer)
+    nfsverity("trust", "remove", second)
+    assert nfsverity.json("trust", "list")["marks"] != []
+    nfsverity("trust", "remove", alice.fingerprint)
+    assert nfsverity.json("trust", "list")["marks"] == []
+    assert [event["event"] for event in audited(nfsverity)][-1] == "trust-removed"
+
+
+def two_of_one_generation(directory: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Published, Published, Keys]:
+    """Two publications of one volume and one moment, with other content."""
+    moment = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: moment)
+    signer = keys("two-faced")
+    one, other = (
+        publish_tree(directory / name, {"f": name.encode()}, signer=signer, volume=b"V" * 16)
+        for name in ("one", "other")
+    )
+    return one, other, signer
+
+
+def test_two_versions_of_one_generation_are_told(
+    nfsverity: Any, place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other, signer = two_of_one_generation(tmp_path, monkeypatch)
+    monkeypatch.undo()
+    _, certificate = signer.write(tmp_path)
+    nfsverity("trust", "add", certificate)
+    url = place(one.root)
+    assert nfsverity("cat", f"{url}/f").out == b"one"
+    place(other.root)
+    result = nfsverity("cat", f"{url}/f", status=1)
+    assert result.out == b""
+    assert "equivocation" in result.err
+    assert "was accepted here on 20" in result.err
+    assert "ask the publisher" in result.err
+    (file,) = nfsverity.json("verify", f"{url}/", status=1)["files"]
+    assert file["verdict"] == "equivocation"
+    place(one.root)
+    assert nfsverity("cat", f"{url}/f").out == b"one"
+
+
+@pytest.mark.spec("fim-mark-5")
+def test_a_first_use_is_called_one(nfsverity: Any, place: Any, old: Path, newer: Path) -> None:
+    url = place(old)
+    shown = nfsverity.json("show", f"{url}/a.txt")
+    assert shown["mark"] is None
+    assert "whether this is the latest cannot be told" in nfsverity("show", f"{url}/a.txt").text
+    nfsverity("show", f"{url}/a.txt")
+    first = nfsverity("verify", f"{url}/a.txt")
+    assert "1 file seen for the first time: whether it is the latest cannot be told" in first.text
+    assert "first time" not in nfsverity("verify", f"{url}/a.txt").text
+    files = nfsverity.json("verify", f"{url}/")["files"]
+    assert {file["path"]: file["seen_before"] for file in files if file["path"] in ("a.txt", "empty")} == {
+        "a.txt": True,
+        "empty": False,
+    }
+    mark = nfsverity.json("show", f"{url}/a.txt")["mark"]
+    assert (mark["generation"], mark["tag"]) == (shown["generation"], shown["tag"])
+
+
+def test_the_users_own_list_revokes_keys_and_versions(nfsverity: Any, alice: Any, old: Path, newer: Path) -> None:
+    tag = nfsverity.json("show", str(newer / "a.txt"))["tag"]
+    (item,) = nfsverity.json("trust", "revoke", f"version:{tag}")["revoked"]
+    assert item["item"] == f"version:sha256:{tag}"
+    assert nfsverity.json("trust", "revoke", f"version:{tag}")["revoked"] == []
+    files = {file["path"]: file["verdict"] for file in nfsverity.json("verify", str(newer), status=1)["files"]}
+    assert files.pop("a.txt") == "revoked"
+    assert set(files.values()) == {"verified"}
+    nfsverity("trust", "unrevoke", f"version:{tag}")
+    nfsverity("verify", newer)
+    (key,) = nfsverity.json("trust", "revoke", str(alice.certificate))["revoked"]
+    assert nfsverity.json("trust", "list")["revoked"] == [key]
+    result = nfsverity("verify", newer, status=1)
+    assert "revoked" in result.err
+    assert nfsverity.json("show", str(newer / "a.txt"), status=1)["attestations"][0]["error"]["verdict"] == "revoked"
+    nfsverity("trust", "unrevoke", key["item"])
+    nfsverity("verify", newer)
+    assert "has no key:" in nfsverity("trust", "unrevoke", alice.certificate, status=4).err
+    said = [event["event"] for event in audited(nfsverity)][1:]
+    assert said == [f"trust-{word}" for word in ("revoke", "revoke", "unrevoke", "revoke", "unrevoke", "unrevoke")]
+
+
+@pytest.mark.parametrize("name", ["key:00", "version:md5:00", "key:sha256:xyz", "version:" + "0" * 63])
+def test_what_is_no_item_is_not_revoked(nfsverity: Any, name: str) -> None:
+    nfsverity("trust", "revoke", name, status=2)
+
+
+def full(nfsverity: Any, *arguments: str | Path, room: int) -> subprocess.CompletedProcess[bytes]:
+    """A run of the command in which no file may become longer than `room`."""
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+
+    command = shutil.which("nfsverity", path=os.path.dirname(sys.executable)) or "nfsverity"
+    return subprocess.run([command, *arguments], env=nfsverity.environment, capture_output=True, preexec_fn=limit)
+
+
+@pytest.mark.spec("fim-mark-3")
+def test_without_room_for_marks_nothing_is_delivered(
+    nfsverity: Any, place: Any, newer: Path, old: Path, tmp_path: Path
+) -> None:
+    url = place(newer)
+    nfsverity("verify", f"{url}/empty")  # binds the volume, and makes the file
+    for arguments in (("cat", f"{url}/a.txt"), ("verify", f"{url}/a.txt"), ("verify", newer)):
+        done = full(nfsverity, *arguments, room=1000)
+        assert done.returncode == 4, done.stderr
+        assert b"hello" not in done.stdout
+        assert b"state.db" in done.stderr
+        assert b"make room" in done.stderr
+    assert nfsverity.json("show", f"{url}/a.txt")["mark"] is None
+    assert full(nfsverity, "cat", f"{url}/empty", room=0).returncode == 4
+    nfsverity("cat", f"{url}/a.txt")
+
+
+def test_damaged_state_is_an_error_that_says_what_to_do(nfsverity: Any, newer: Path) -> None:
+    nfsverity("verify", newer)
+    state = nfsverity.home / "state" / "state.db"
+    whole = state.read_bytes()
+    for content in (b"", whole[:5000], b"x" * 9000):
+        state.write_bytes(content)
+        for arguments in (("verify", newer), ("show", newer / "a.txt"), ("trust", "list")):
+            result = nfsverity(*arguments, status=4)
+            assert "state.db: is damaged" in result.err
+            assert "move it away" in result.err
+        error = nfsverity.json("verify", str(newer / "a.txt"), status=4)["errors"][0]
+        assert (error["kind"], error["file"]) == ("local", str(state))
+    state.unlink()
+    nfsverity("verify", newer)
+
+
+READS = """
+import os, sys
+import nfsverity
+with nfsverity.open_tree(sys.argv[1]) as tree:
+    print("ready", flush=True)
+    for name in tree.walk():
+        with tree.open(name) as file:
+            file.read()
+            print(os.fsdecode(name), file.verified.file.when.generation, flush=True)
+"""
+
+
+@pytest.mark.spec("fim-mark-3")
+def test_what_a_killed_reader_has_read_has_its_mark(
+    nfsverity: Any, serve: Callable[..., Any], tmp_path: Path, alice: Any
+) -> None:
+    """A real server, and readers that are killed after some files, while each round has new versions of all."""
+    tree = tmp_path / "many"
+    tree.mkdir()
+    nfsverity("trust", "add", alice.certificate)
+    server = None
+    for number in range(6):
+        for name in range(120):
+            (tree / f"f{name}").write_bytes(b"%d" % number)
+        nfsverity("sign", *alice.options, tree)
+        server = server or serve(tree)
+        reader = subprocess.Popen(
+            [sys.executable, "-c", READS, server.url], env=nfsverity.environment, stdout=subprocess.PIPE, text=True
+        )
+        assert reader.stdout is not None
+        lines = [reader.stdout.readline() for _ in range(1 + 7 * number)]
+        reader.kill()
+        lines += [line for line in reader.stdout.readlines() if line.endswith("\n")]
+        reader.wait()
+        reader.stdout.close()
+        marks = MarkStore(api.State(nfsverity.home / "state"))
+        kept = {os.fsdecode(each.of.path): str(each.mark.generation) for each in marks.find()}
+        for line in lines[1:]:
+            name, generation = line.split()
+            assert kept[name] == generation
+        marks.state.close()

@@ -164,7 +164,8 @@ def verify_record(
     marks: Marks = NO_MARKS,
     revoked: Revocations = NOTHING_REVOKED,
 ) -> Verified:
-    """Steps 0 to 12 for the record of a file. `now` is in Unix seconds.
+    """Steps 0 to 12 for the record of a file. `now` is in Unix seconds, and never before what was accepted shows
+    (`marks.effective_now`). Without `marks` and `revoked`, nothing was accepted before and nothing is revoked.
 
     Raises the `VerificationError` of the first step that fails; of several attestations that fail, the
     error of the one that got furthest, and of equals the first.

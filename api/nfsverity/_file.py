@@ -8,7 +8,7 @@ import errno
 import io
 import os
 
-from nfsverity_client.reader import Reader
+from nfsverity_client.opening import Opened
 from nfsverity_client.sequential import SequentialReader
 from nfsverity_proto.verification import Verified
 from nfsverity_proto.xdr import Buffer
@@ -22,7 +22,7 @@ BUFFER = 2**18
 class _Raw(io.RawIOBase):
     """Unbuffered. What it gives has been verified; what does not verify raises, and gives nothing."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Opened) -> None:
         self.reader = reader
         self._sequential = SequentialReader(reader)
         self._at = 0
@@ -76,7 +76,7 @@ class File(io.BufferedReader):
     Every read raises `VerificationError` rather than give a byte that was not signed.
     """
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Opened) -> None:
         super().__init__(_Raw(reader), BUFFER)
         self._reader = reader
 
@@ -92,6 +92,14 @@ class File(io.BufferedReader):
         return self._reader.size
 
     @property
+    def unverified(self) -> str | None:
+        """Which rule of the policy lets it pass without being verified. None: every byte that is read is."""
+        return self._reader.unverified
+
+    @property
     def verified(self) -> Verified:
-        """The record: who signed what, for which volume and path, in which generation."""
+        """The record: who signed what, for which volume and path, in which generation.
+
+        Raises `ValueError` where the file is not verified.
+        """
         return self._reader.verified

@@ -14,10 +14,11 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
 
+from nfsverity_client.gates import ENFORCING, VERIFIED, Decision, Gates, Rules
 from nfsverity_client.marks import Judged, MarkStore, Raise, Seen, judged
 from nfsverity_client.revocations import RevocationStore
 from nfsverity_client.state import State
@@ -26,6 +27,7 @@ from nfsverity_proto.errors import Equivocation, Mismatch, Rollback, Unsigned, V
 from nfsverity_proto.hashes import HASH_NUMBERS, Hash, hash_by_number
 from nfsverity_proto.marks import NO_MARKS
 from nfsverity_proto.path import split_path
+from nfsverity_proto.policy import Action, Gate, Logged, Rule, WithoutRecord, named
 from nfsverity_proto.proof import split_hashes
 from nfsverity_proto.record import SIGNATURE, Fingerprint, decode_record, signature_of
 from nfsverity_proto.revocation import Revocations, Revoked
@@ -79,6 +81,12 @@ class FileResult:
     """Whether a version of it was accepted here before; None where no marks are kept, or the record does not verify."""
     raised: Raise | None = field(default=None, repr=False)
     """What is to be settled before anybody is told."""
+    unverified: str | None = None
+    """Which rule of the policy lets it pass without being verified."""
+    verdict: str | None = None
+    """Of what is unverified, where it was asked."""
+    rules: tuple[tuple[Gate, Rule], tuple[Gate, Rule]] | None = field(default=None, repr=False)
+    """Those at the gates open and read, by which it was judged."""
 
 
 def file_url(path: bytes) -> str:
@@ -118,6 +126,7 @@ class LocalTree:
     bindings: Bindings | None = None
     announce: Announce | None = None
     progress: Progress | None = None
+    gates: Gates = ENFORCING
     now: int | None = None
     """Unix seconds, for all files; by the clock where it is None."""
     state: State | None = None
@@ -210,9 +219,8 @@ class LocalTree:
                     result.raised.check()
             except VerificationError as error:  # another process has seen a newer version meanwhile
                 error.where = self.url_of(result.path)
-                yield FileResult(result.path, error)
-            else:
-                yield result
+                result = FileResult(result.path, error, rules=result.rules)
+            yield result if result.rules is None else self._passed(result, result.rules)
 
     def _verify(self, below: bytes) -> Iterator[FileResult]:
         entry = self.index.by_path(below)
@@ -258,17 +266,53 @@ class LocalTree:
         return self.index.by_path(path) if path else self.index.by_id(ROOT_ID)
 
     def verify_file(self, path: bytes) -> FileResult:
-        """One file: its record, and all of its content. Its marks are durable when this returns.
+        """One file: its record, and all of its content, as the rules at the gates open and read say.
 
-        Raises `StateError`.
+        Its marks are durable when this returns. Raises `StateError`; `AuditError`, `OSError` where a decision has to be
+        logged and cannot be.
         """
         (result,) = self._settled([self._verify_file(path)])
         return result
 
+    def _rules(self, path: bytes) -> tuple[tuple[Gate, Rule], tuple[Gate, Rule]]:
+        """The rules at the gates open and read, by what is known beforehand."""
+        url = self.url_of(path)
+        enter, read = (self.gates.select(gate, path, self.volumes, url) for gate in (Gate.OPEN, Gate.READ))
+        return (Gate.OPEN, enter), (Gate.READ, read)
+
+    def _passed(self, result: FileResult, both: tuple[tuple[Gate, Rule], tuple[Gate, Rule]]) -> FileResult:
+        """What the rules make of a result, which is logged where they say so."""
+        path, url = result.path, self.url_of(result.path)
+        (_, enter), (_, read) = both
+        rules = _enforcing(both)
+        if isinstance(result.error, OSError):
+            return result
+        if all(rule.action is Action.DISABLE for _, rule in both):
+            self.gates.decided(url, path, Decision(Gate.OPEN, enter, True, None))
+            return FileResult(path, unverified=f"{enter} has let it pass")
+        verdict = VERIFIED if result.error is None else result.error.verdict
+        unsigned = isinstance(result.error, Unsigned) and _lets_unsigned_pass(rules)
+        may_enter = result.verified is not None or unsigned or enter.action is not Action.ENFORCE
+        may_read = result.error is None or unsigned or read.action is not Action.ENFORCE
+        marked = unsigned and any(rule.unsigned is WithoutRecord.AUDIT for _, rule in rules)
+        at_open = verdict if result.verified is None else VERIFIED
+        opened = Decision(Gate.OPEN, enter, may_enter, at_open, result.verified)
+        self.gates.decided(url, path, opened, at_least=Logged.ON if marked else Logged.OFF)
+        if may_enter and not unsigned:
+            self.gates.decided(url, path, Decision(Gate.READ, read, may_read, verdict, result.verified))
+        if not (may_enter and may_read) or (len(rules) == len(both) and not unsigned):
+            return result
+        why = next((rule for _, rule in both if rule.action is not Action.ENFORCE), enter)
+        return FileResult(path, unverified=f"{why} has let it pass", verdict=verdict)
+
     def _verify_file(self, path: bytes) -> FileResult:
+        both = self._rules(path)
+        if all(rule.action is Action.DISABLE for _, rule in both):
+            return FileResult(path, rules=both)
+        rules = _enforcing(both)
         for _ in range(PUBLICATIONS_MAX):
             entry = self._entry(path)
-            result = self._verify_entry(path, entry)
+            result = replace(self._verify_entry(path, entry, rules), rules=both)
             if not isinstance(result.error, Mismatch | Unsigned | Rollback | FileNotFoundError) or not self._refresh():
                 break
             newer = self._entry(path)
@@ -285,10 +329,12 @@ class LocalTree:
         previous.close()
         return True
 
-    def _verify_entry(self, path: bytes, entry: IndexEntry | None) -> FileResult:
+    def _verify_entry(self, path: bytes, entry: IndexEntry | None, rules: Rules) -> FileResult:
         try:
-            judged = self._judge(path, entry)
+            judged = self._judge(path, entry, rules)
         except VerificationError as error:
+            for _, rule in rules:
+                named(error, rule)
             error.where = self.url_of(path)
             return FileResult(path, error)
         verified = judged.verified
@@ -300,30 +346,34 @@ class LocalTree:
             problem.where = self.url_of(path)
         return FileResult(path, problem, tuple(bad), verified, judged.seen_before, judged.raised)
 
-    def verify_record(self, path: bytes, entry: IndexEntry | None) -> Verified:
+    def verify_record(self, path: bytes, entry: IndexEntry | None, rules: Rules = ()) -> Verified:
         """Steps 0 to 12. Binds the tree at its first use; the marks are durable when this returns.
 
         Raises `VerificationError`, `StateError`.
         """
-        judged = self._judge(path, entry)
+        judged = self._judge(path, entry, rules)
         if self._marks is not None and judged.raised is not None:
             self._marks.flush()
             judged.raised.check()
         return judged.verified
 
-    def _judge(self, path: bytes, entry: IndexEntry | None) -> Judged:
+    def _judge(self, path: bytes, entry: IndexEntry | None, rules: Rules) -> Judged:
         """Steps 0 to 12. Binds the tree at its first use. Raises `VerificationError`, `StateError`."""
         if entry is None or entry.record is None:
             raise Unsigned("there is no record for it in the published tree")
         record, expected = entry.record, self.expected(path)
+        algorithms, allowed = ALL_ALGORITHMS, expected
+        for _, rule in rules:
+            algorithms, allowed = rule.narrowed(algorithms, allowed)
         revoked: Revocations = self._revocations or Revoked(self.revoked)
         seen = Seen(NO_MARKS if self._marks is None else self._marks)
         certificates = self.certificates(record)
         try:
             with contextlib.nullcontext() if self.state is None else self.state.snapshot():
-                verified = verify_record(
-                    record, expected, self.trust, certificates, self._now(), ALL_ALGORITHMS, seen, revoked
-                )
+                now = self._now()
+                verified = verify_record(record, allowed, self.trust, certificates, now, algorithms, seen, revoked)
+                for gate, rule in rules:
+                    rule.check(verified, gate, now)
         except (Rollback, Equivocation) as error:
             if self._marks is not None:
                 self._marks.explain(error, record)
@@ -396,6 +446,14 @@ class LocalTree:
             return [] if nodes is None else list(_merged(_bad_units(fd, tree.shape, hash, tree.root, nodes, size)))
         except OSError:  # a kept tree that ends early, or content that is being changed: only the file is known
             return []
+
+
+def _enforcing(both: Sequence[tuple[Gate, Rule]]) -> Rules:
+    return tuple((gate, rule) for gate, rule in both if rule.action is Action.ENFORCE)
+
+
+def _lets_unsigned_pass(rules: Rules) -> bool:
+    return bool(rules) and all(rule.unsigned is not WithoutRecord.REFUSE for _, rule in rules)
 
 
 def _list(base: Path, path: bytes) -> dict[bytes, str]:

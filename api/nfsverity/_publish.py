@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from nfsverity_client.revocations import RevokedList
 from nfsverity_client.state import State
@@ -16,7 +16,7 @@ from nfsverity_proto.hashes import hash_by_name
 from nfsverity_proto.verification import Verified
 
 from ._local import LocalTree, locate
-from ._tree import Trust, announce, refused, trust_entries
+from ._tree import GateOptions, Trust, announce, gates_for, refused, trust_entries
 
 if TYPE_CHECKING:
     from nfsverity_publisher.publication import Report
@@ -73,11 +73,13 @@ def verify(
     trust: Trust | None = None,
     volume: bytes | None = None,
     state: State | None = None,
+    **options: Unpack[GateOptions],
 ) -> Verified:
     """Verify all of a local file against its record in the published tree that holds it.
 
-    `trust`, `volume` and `state` are as for `open_tree`. Raises the `VerificationError` of what does not verify,
-    `StoreError`, `StateError`, `OSError`.
+    `trust`, `volume`, `state`, `policy` and `audit_log` are as for `open_tree`. Raises the `VerificationError` of what
+    does not verify, `ValueError` where a rule of the policy does not enforce that, `PolicyError`, `StoreError`,
+    `StateError`, `OSError`.
     """
     root, below = locate(Path(path))
     volumes = None if volume is None else frozenset((volume,))
@@ -90,6 +92,7 @@ def verify(
         state=state or State(),
         refused=refused,
         revoked=RevokedList().items(),
+        gates=gates_for(options),
     )
     try:
         result = tree.verify_file(below)
@@ -97,6 +100,8 @@ def verify(
         tree.close()
     if result.error is not None:
         raise result.error
+    if result.unverified is not None:
+        raise ValueError(f"{path} is not verified: {result.unverified}")
     if result.verified is None:
         raise ValueError("a result with neither a record nor an error")
     return result.verified

@@ -11,9 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypedDict, TypeVar, Unpack
 
+from nfsverity_client.gates import Gates, gates_of
 from nfsverity_client.node_cache import NodeCache, node_cache
+from nfsverity_client.opening import Opened, open_at
+from nfsverity_client.policy import UserPolicy, load_policy
 from nfsverity_client.presentation import Presentation
-from nfsverity_client.reader import Reader, open_file
 from nfsverity_client.revocations import RevokedList
 from nfsverity_client.session import Session, Settings
 from nfsverity_client.state import State
@@ -21,6 +23,7 @@ from nfsverity_client.trust_store import Bindings, TrustStore, certificate_file
 from nfsverity_proto.errors import VerificationError
 from nfsverity_proto.messages import Entry
 from nfsverity_proto.path import join_path
+from nfsverity_proto.policy import Gate
 from nfsverity_proto.trust import TrustEntry
 from nfsverity_proto.url import parse_url
 
@@ -81,16 +84,27 @@ class AsyncTree:
     async def close(self) -> None:
         await self._session.close()
 
-    async def open(self, name: Name, *, presentation: Presentation | str | None = None) -> Reader:
-        """Open a file of the tree: its record and first bytes verified, in one round trip."""
+    async def open(
+        self, name: Name, *, presentation: Presentation | str | None = None, gate: Gate | str = Gate.OPEN
+    ) -> Opened:
+        """Open a file of the tree: its record and first bytes verified, in one round trip.
+
+        `gate`: open, exec or mmap, for which the policy can have different rules; at exec the file has to be signed
+        as executable. Where a rule does not enforce, the file is not verified, and `unverified` says which.
+        """
         chosen = None if presentation is None else Presentation(presentation)
+        where = Gate(gate)
+        if where is Gate.READ:
+            raise ValueError("a file is opened at the gate open, exec or mmap; read is passed by reading")
         path = join_path(self._base, _path(name))
-        return await open_file(self._session, path, presentation=chosen)
+        return await open_at(self._session, path, where, presentation=chosen)
 
     async def read(self, name: Name) -> bytes:
-        """The whole content of a file, verified."""
-        path = join_path(self._base, _path(name))
-        return await (await open_file(self._session, path)).pread()
+        """The whole content of a file, verified. Where the policy does not enforce that, it raises `ValueError`."""
+        opened = await self.open(name)
+        if opened.unverified is not None:
+            raise ValueError(f"{opened.url} is not verified: {opened.unverified} (open it to read it all the same)")
+        return await opened.pread()
 
     async def list(self, name: Name = b"") -> AsyncIterator[Entry]:
         """The entries of a directory, by name. The server's word, until there are volumes."""
@@ -121,9 +135,9 @@ class Tree:
     def close(self) -> None:
         wait_for(self._tree.close())
 
-    def open(self, name: Name, *, presentation: Presentation | str | None = None) -> File:
-        """Open a file of the tree as a binary file object."""
-        return File(wait_for(self._tree.open(name, presentation=presentation)))
+    def open(self, name: Name, *, presentation: Presentation | str | None = None, gate: Gate | str = Gate.OPEN) -> File:
+        """Open a file of the tree as a binary file object; `gate` as for `AsyncTree`."""
+        return File(wait_for(self._tree.open(name, presentation=presentation, gate=gate)))
 
     def read(self, name: Name) -> bytes:
         """The whole content of a file, verified."""
@@ -152,7 +166,16 @@ async def _some(items: AsyncIterator[T]) -> Sequence[T]:
     return found
 
 
-class TreeOptions(TypedDict, total=False):
+class GateOptions(TypedDict, total=False):
+    """What decides, and where that is logged; each is optional."""
+
+    policy: str | os.PathLike[str] | None
+    """A policy file (docs/policy.md); None: enforce everything. By default the user's."""
+    audit_log: str | os.PathLike[str]
+    """A log for each decision; what cannot be logged does not go on. By default what the policy says."""
+
+
+class TreeOptions(GateOptions, total=False):
     """How a tree is opened; each is optional."""
 
     trust: Trust
@@ -185,11 +208,18 @@ def _warn(trouble: str) -> None:
     log.warning("the node cache: %s (reading goes on, with more hashes from the server)", trouble)
 
 
+def gates_for(options: GateOptions) -> Gates:
+    """Raises `PolicyError`, `OSError`."""
+    policy, log = options.get("policy", ""), options.get("audit_log")
+    user = UserPolicy() if policy is None else load_policy(Path(policy) if policy else None)
+    return gates_of(user, None if log is None else Path(log))
+
+
 def open_tree_async(url: str, **options: Unpack[TreeOptions]) -> AsyncTree:
     """A tree served at `nfsv://HOST:PORT/`, or a directory in it. Nothing is sent before something is asked for.
 
-    Raises `ValueError` for a bad URL or option, `TrustStoreError`, `OSError`. What is read raises `StateError` too,
-    where what was accepted cannot be remembered.
+    Raises `ValueError` for a bad URL or option, `TrustStoreError`, `PolicyError`, `OSError`. What is read raises
+    `StateError` too, where what was accepted cannot be remembered.
     """
     return opened(url, options, options.get("state") or State())
 
@@ -207,6 +237,7 @@ def opened(url: str, options: TreeOptions, state: State | None) -> AsyncTree:
         wait=options.get("wait", 30.0),
         timeout=options.get("timeout", 30.0),
         revoked=RevokedList().items(),
+        gates=gates_for(options),
     )
     bindings = options.get("bindings") or Bindings()
     cache = _node_cache(options.get("cache", True))

@@ -61,6 +61,9 @@ class GatedReader(Reader):
             self._decided(error.verdict, allowed=False)
             raise named(error, self._rule) from error.__cause__
 
+    def passed(self) -> None:
+        self._tell_once()
+
     def _tell_once(self) -> None:
         if not self._told:
             self._decided(VERIFIED, allowed=True)
@@ -96,6 +99,8 @@ class UnverifiedReader:
         self._plain = plain
         """Whether what does not verify may be read all the same."""
         self._told = False
+        self.verdict: str | None = None
+        """Of what was read, as far as it was asked: of what fails, else verified. It changes nothing."""
         self._object = b""
         self.size = 0
         """Bytes, by the server's word."""
@@ -127,9 +132,20 @@ class UnverifiedReader:
 
     def _decided(self, verdict: str | None, verified: Verified | None, *, allowed: bool = True) -> None:
         if not self._told:
+            self.verdict = verdict or self.verdict
             decision = Decision(self._gate, self._rule, allowed, verdict, verified)
             self.session.settings.gates.decided(self.url, self.path, decision)
             self._told = True
+
+    async def judge(self) -> str | None:
+        """The verdict on all of it, where it is asked; nothing else is fetched."""
+        reader = self._reader
+        if reader is not None:
+            async with contextlib.aclosing(self.stream()) as parts:
+                async for _ in parts:
+                    if self._reader is not reader:  # something did not verify; the rest only lies there
+                        break
+        return self.verdict
 
     async def pread(self, offset: int = 0, length: int | None = None) -> bytes:
         whole = io.BytesIO()
@@ -252,6 +268,7 @@ async def open_at(
     use = reader if read.action is not Action.DISABLE else None
     plain = read.action is not Action.ENFORCE or isinstance(problem, Unsigned)
     opened = UnverifiedReader(session, path, reading, read, why, use, plain=plain)
+    opened.verdict = verdict
     await opened.resolve()
     return opened
 

@@ -95,6 +95,15 @@ class Reader:
         """How often the path was resolved again since something was verified."""
 
     @property
+    def unverified(self) -> str | None:
+        """Why it passed without being verified, which a reader never does."""
+        return None
+
+    @property
+    def verdict(self) -> str:
+        return "verified"
+
+    @property
     def verified(self) -> Verified:
         """The record, whose every step has passed. A reader that has delivered nothing may turn to a newer one."""
         return self.version.verified
@@ -107,6 +116,9 @@ class Reader:
     @property
     def url(self) -> str:
         return self.session.url_of(self.path)
+
+    def passed(self) -> None:
+        """All that is wanted of it was verified, elsewhere than in `stream`."""
 
     @property
     def seen_before(self) -> bool | None:

@@ -7,14 +7,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 
+from .opening import Opened
 from .presentation import SPAN
-from .reader import Reader
 
 
 class SequentialReader:
     """For one user at a time."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Opened) -> None:
         self.reader = reader
         self._at = 0
         """Where the last read ended."""

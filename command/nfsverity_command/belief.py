@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nfsverity_client.gates import ENFORCING, Gates, gates_of
+from nfsverity_client.policy import load_policy
 from nfsverity_client.revocations import RevokedList
 from nfsverity_client.state import State
 from nfsverity_client.trust_store import Bindings, TrustStore, certificate_file
@@ -25,6 +27,7 @@ class Belief:
     state: State
     revoked: frozenset[Item]
     """Keys and versions that the user revoked."""
+    gates: Gates = ENFORCING
 
     @property
     def volumes(self) -> frozenset[bytes] | None:
@@ -40,10 +43,14 @@ class Belief:
         return None if bound is None else frozenset({bound})
 
 
-def load(trust_files: Sequence[str], volume: bytes | None) -> Belief:
-    """Raises `TrustStoreError`, `BadCertificate`, `OSError`."""
+def load(
+    trust_files: Sequence[str], volume: bytes | None, policy: str | None = None, audit_log: str | None = None
+) -> Belief:
+    """Raises `TrustStoreError`, `PolicyError`, `BadCertificate`, `OSError`."""
+    user = load_policy(None if policy is None else Path(policy))
+    gates = gates_of(user, None if audit_log is None else Path(audit_log), lambda text: say(f"nfsverity: {text}"))
     pins = [TrustEntry(certificate_file(Path(file))) for file in trust_files]
-    return Belief((*TrustStore().entries(), *pins), volume, Bindings(), State(), RevokedList().items())
+    return Belief((*TrustStore().entries(), *pins), volume, Bindings(), State(), RevokedList().items(), gates)
 
 
 def announce(server: str, volume: bytes) -> None:

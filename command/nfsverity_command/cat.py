@@ -14,8 +14,9 @@ import click
 
 from . import ending
 from .caching import CACHE_FIELDS, cache_option, caching
-from .failure import LocalProblem, about
-from .frame import Command, presentation_option, timeout_option, trust_options, wait_option
+from .checked import unverified_text
+from .failure import Exit, LocalProblem, about, say
+from .frame import Command, policy_options, presentation_option, timeout_option, trust_options, wait_option
 from .output import identity_fields, write_json
 from .parameters import BYTES, URL
 from .progress import Meter, meter
@@ -23,7 +24,7 @@ from .progress import Meter, meter
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from nfsverity_client.reader import Reader
+    from nfsverity_client.opening import Opened
     from nfsverity_proto.url import Url
 
 STDOUT = 1
@@ -38,9 +39,12 @@ STDOUT = 1
             "nfsverity cat --offset 5G --length 1000 nfsv://host:12049/disk",
         ),
     ],
-    statuses={1: "something did not verify; only bytes that did were written"},
+    statuses={
+        1: "something did not verify; only bytes that did were written",
+        5: "all was written, and none of it is verified: a rule of the policy lets it pass",
+    },
     fields={
-        "command, status": '"cat", 0; all this on standard error, since the data is on standard output',
+        "command, status": '"cat", 0 or 5; all this on standard error, since the data is on standard output',
         "file": "its URL",
         "volume, label, generation": "of the version that was read",
         "label_base64": "only where the label is not UTF-8",
@@ -48,6 +52,8 @@ STDOUT = 1
         "size": "of the whole file, a decimal string",
         "bytes": "that were written, a decimal string",
         **CACHE_FIELDS,
+        "unverified": "which rule let it pass without being verified (then nothing is said of a version), or null",
+        "verdict": "verified; of what is unverified, its verdict where it was asked, or null",
     },
 )
 @click.argument("url", type=URL)
@@ -58,6 +64,7 @@ STDOUT = 1
 @timeout_option
 @cache_option
 @trust_options
+@policy_options
 def command(
     url: Url,
     offset: int,
@@ -68,43 +75,52 @@ def command(
     no_cache: bool,
     trust_files: tuple[str, ...],
     volume: bytes | None,
+    policy_file: str | None,
+    audit_log: str | None,
     as_json: bool,
-) -> None:
+) -> Exit:
     """Write a served file, or a range of its bytes, to standard output.
 
     No byte is written before it was verified, and all are of one version. A range costs what it needs: its
-    own units, and a few hashes.
+    own units, and a few hashes. (A policy can say otherwise: then what is written is called UNVERIFIED.)
     """
     from . import belief
     from .network import session_for
 
     if sys.stdout is None:
         raise LocalProblem("standard output is closed")
-    believed = belief.load(trust_files, volume)
+    believed = belief.load(trust_files, volume, policy_file, audit_log)
     use = caching(no_cache)
 
-    async def run() -> tuple[Reader, int]:
-        from nfsverity_client.reader import FETCH_DEFAULT, open_file
+    async def run() -> tuple[Opened, int]:
+        from nfsverity_client.opening import open_at
+        from nfsverity_client.reader import FETCH_DEFAULT
 
         async with session_for(url, believed, timeout, wait, presentation, use) as session:
-            reader = await open_file(session, url.path, most=0 if offset else FETCH_DEFAULT)
+            reader = await open_at(session, url.path, most=0 if offset else FETCH_DEFAULT)
             with _shown_beside(url) as shows:
                 shows.expect(max(0, min(reader.size - offset, reader.size if length is None else length)))
                 return reader, await _write(reader, offset, length, shows)
 
     with about(str(url)):
         reader, written = ending.run(run())
+    status = Exit.OK if reader.unverified is None else Exit.UNVERIFIED
+    if reader.unverified is not None:
+        say(unverified_text(str(url), reader.unverified, reader.verdict))
     if as_json:
         fields = {
             "command": "cat",
-            "status": 0,
+            "status": int(status),
             "file": str(url),
-            **identity_fields(reader.verified),
+            **identity_fields(None if reader.unverified is not None else reader.verified),
             "size": str(reader.size),
             "bytes": str(written),
+            "unverified": reader.unverified,
+            "verdict": reader.verdict,
             **use.fields(),
         }
         write_json(fields, sys.stderr)
+    return status
 
 
 def _shown_beside(url: Url) -> contextlib.AbstractContextManager[Meter]:
@@ -114,7 +130,7 @@ def _shown_beside(url: Url) -> contextlib.AbstractContextManager[Meter]:
     return meter(str(url))
 
 
-async def _write(reader: Reader, offset: int, length: int | None, shows: Meter) -> int:
+async def _write(reader: Opened, offset: int, length: int | None, shows: Meter) -> int:
     write = _writer()
     written = 0
     async with contextlib.aclosing(reader.stream(offset, length)) as parts:

@@ -28,6 +28,7 @@ FILE_FIELDS = {
     "seen_before": "whether a version of it was accepted here before; else an older one passes; null: not known",
     "size": "as signed (decimal string), or null",
     "ranges": "bad bytes: offset and length (decimal strings), and expected and found, hashes of the first unit",
+    "unverified": "which rule of the policy let it pass without being verified, or null",
     "error": "why it did not verify (as below), or null",
 }
 
@@ -56,6 +57,10 @@ class Checked:
     """Ranges beside the one that `error` is about."""
     seen_before: bool | None = None
     """Whether a version of it was accepted here before; None where that is not known."""
+    unverified: str | None = None
+    """Why it passed though it is not verified: which rule lets it."""
+    verdict: str | None = None
+    """Of what is unverified, where it was asked."""
 
 
 @dataclass(slots=True)
@@ -72,6 +77,8 @@ class Checks:
         self.files.append(checked)
         if checked.error is not None:
             self._tell(checked, checked.error)
+        elif checked.unverified is not None:
+            say(unverified_text(checked.url, checked.unverified, checked.verdict))
 
     def _tell(self, checked: Checked, error: Exception) -> None:
         text = error_text(error)
@@ -95,7 +102,14 @@ class Checks:
     def status(self) -> Exit:
         """What did not verify weighs more than what could not be judged."""
         statuses = {status_of(checked.error) for checked in self.files if checked.error is not None}
+        if not statuses and self.unverified:
+            return Exit.UNVERIFIED
         return Exit.NOT_VERIFIED if Exit.NOT_VERIFIED in statuses else max(statuses, default=Exit.OK)
+
+    @property
+    def unverified(self) -> int:
+        """How many passed without being verified."""
+        return sum(checked.unverified is not None for checked in self.files)
 
     @property
     def good_bytes(self) -> int:
@@ -104,17 +118,20 @@ class Checks:
     def fields(self) -> dict[str, Any]:
         return {
             "files": [_file_fields(checked) for checked in self.files],
-            "verified": len(self.files) - len(self.bad),
+            "verified": len(self.files) - len(self.bad) - self.unverified,
+            "unverified": self.unverified,
             "failed": len(self.bad),
             "bytes": str(self.good_bytes),
         }
 
     def summary(self) -> str:
         """What was verified, and whose it is."""
-        good = len(self.files) - len(self.bad)
+        good = len(self.files) - len(self.bad) - self.unverified
         lines = [f"{count_text(good, 'file')} verified, {count_text(self.good_bytes, 'byte')}"]
         if self.bad:
             lines[0] += f"; {count_text(len(self.bad), 'file')} not"
+        if self.unverified:
+            lines[0] += f"; {count_text(self.unverified, 'file')} UNVERIFIED, as the policy says"
         identities: dict[tuple[bytes, bytes, str], list[int]] = {}
         for checked in self.files:
             if checked.verified is not None:
@@ -132,18 +149,28 @@ class Checks:
         return "\n".join(lines)
 
 
+def unverified_text(url: str, why: str, verdict: str | None) -> str:
+    """What people are told of a file that is not verified, and passed."""
+    return f"nfsverity: UNVERIFIED: {url}: {why}" + ("" if verdict is None else f" (its verdict: {verdict})")
+
+
+def _verdict(checked: Checked) -> str | None:
+    if checked.unverified is not None:
+        return None
+    return "verified" if checked.error is None else getattr(checked.error, "verdict", None)
+
+
 def _size(checked: Checked) -> int | None:
     return None if checked.verified is None else checked.verified.content.tree.size
 
 
 def _file_fields(checked: Checked) -> dict[str, Any]:
     verified, size = checked.verified, _size(checked)
-    nothing: dict[str, Any] = {"volume": None, "label": None, "generation": None, "signers": []}
     return {
         "file": checked.url,
         **name_fields("path", checked.path),
-        "verdict": "verified" if checked.error is None else getattr(checked.error, "verdict", None),
-        **(nothing if verified is None else identity_fields(verified)),
+        "verdict": _verdict(checked),
+        **identity_fields(verified),
         "seen_before": checked.seen_before,
         "size": None if size is None else str(size),
         "ranges": [
@@ -155,5 +182,6 @@ def _file_fields(checked: Checked) -> dict[str, Any]:
             }
             for place in checked.ranges
         ],
+        "unverified": checked.unverified,
         "error": None if checked.error is None else error_fields(checked.error),
     }

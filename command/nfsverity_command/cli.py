@@ -22,6 +22,8 @@ COMMANDS = {
     "verify": "Verify files and trees, served or on this machine.",
     "diff": "Say what differs between two versions, by their trees alone.",
     "cache": "Show or clear the node cache.",
+    "policy": "Check the policy, and explain what it decides.",
+    "audit": "Check the audit log, and sum it up.",
     "completion": "Print what a shell needs to complete commands.",
 }
 

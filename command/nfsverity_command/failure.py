@@ -30,6 +30,7 @@ class Exit(IntEnum):
     USAGE = 2
     PEER = 3
     LOCAL = 4
+    UNVERIFIED = 5
     DIFFERENT = 5
     INCOMPARABLE = 6
     INTERNAL = 70
@@ -54,6 +55,8 @@ TABLE: dict[str, tuple[Exit, str, str]] = {
     "nfsverity_client.trust_store.TrustStoreError": (
         Exit.LOCAL, "local", "`nfsverity trust list` shows what is in the trust store"),
     "nfsverity_client.audit.AuditError": (Exit.LOCAL, "local", "`nfsverity audit verify` shows what is wrong with it"),
+    "nfsverity_client.policy.PolicyError": (
+        Exit.LOCAL, "local", "`nfsverity policy check` tells all that is wrong with it"),
     "nfsverity_store.layout.StoreError": (Exit.LOCAL, "local", ""),
     "nfsverity_publisher.lock.PublicationError": (Exit.LOCAL, "local", ""),
     "nfsverity_publisher.lock.Busy": (Exit.LOCAL, "local", "try again later, or wait longer with --wait"),
@@ -159,6 +162,7 @@ def error_fields(error: BaseException) -> dict[str, Any]:
         "message": _message_of(error, kind),
         "expected": getattr(error, "expected", None),
         "found": getattr(error, "found", None),
+        "rule": getattr(error, "rule", None),
         "offset": None if offset is None else str(offset),
         "length": None if length is None else str(length),
         "advice": advice or None,
@@ -173,6 +177,7 @@ ERROR_FIELDS = {
     "file_base64": "the path's bytes, only where they are not UTF-8",
     "message": "for people",
     "expected, found": "hashes in hexadecimal, or short texts",
+    "rule": "the rule of the policy by which it was judged, with its line; or null",
     "offset, length": "bytes that are bad, where that can be told (decimal strings)",
     "advice": "what to do",
     "status": "the exit status that this error alone gives",

@@ -24,7 +24,7 @@ STATUSES = {
     1: "something did not verify: unsigned, stale and still updating included",
     2: "the command line is not understood",
     3: "the server cannot be reached, or not be understood",
-    4: "something on this machine: no such file, no room, no permission",
+    4: "something on this machine: no such file, no room, no permission; a policy that cannot be used",
     70: "a mistake in nfsverity itself",
     130: "interrupted",
 }
@@ -113,6 +113,19 @@ def trust_options(function: F) -> F:
         multiple=True,
         metavar="CERT",
         help="Believe this signer too, for this run. May be repeated.",
+    )(function)
+
+
+def policy_options(function: F) -> F:
+    """--policy and --audit-log: what decides at the gates, and where that is written down."""
+    function = click.option(
+        "--audit-log",
+        type=click.Path(),
+        metavar="FILE",
+        help="Write each decision to this log; what cannot be logged does not go on.",
+    )(function)
+    return click.option(
+        "--policy", "policy_file", type=click.Path(), metavar="FILE", help="Use this policy instead of your own."
     )(function)
 
 

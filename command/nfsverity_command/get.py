@@ -16,7 +16,7 @@ from . import ending
 from .caching import CACHE_FIELDS, Caching, cache_option, caching
 from .checked import FILE_FIELDS, Checked, Checks
 from .failure import Exit, about
-from .frame import Command, presentation_option, timeout_option, trust_options, wait_option
+from .frame import Command, policy_options, presentation_option, timeout_option, trust_options, wait_option
 from .output import count_text, name_fields, write_json
 from .parameters import URL
 from .progress import Meter, meter
@@ -24,6 +24,7 @@ from .progress import Meter, meter
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from nfsverity_client.opening import UnverifiedReader
     from nfsverity_client.reader import Reader
     from nfsverity_client.session import Session
     from nfsverity_proto.url import Url
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     statuses={
         1: "something did not verify, and is not at its destination; of a tree, the other files are",
         4: "something on this machine: no such folder, no room, names that collide",
+        5: "a rule of the policy lets something pass that is not verified; nothing worse happened",
     },
     fields={
         "command, status": '"get", and the exit status',
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
         **{", ".join(f"files.{name}" for name in names.split(", ")): text for names, text in FILE_FIELDS.items()},
         "files.fetched, reused": "bytes that were asked for, and that were here already (decimal strings)",
         "files.unchanged": "whether the file was here, whole, and stayed",
-        "verified, failed": "numbers of files",
+        "verified, unverified, failed": "numbers of files",
         **CACHE_FIELDS,
         "bytes": "of the files that verified, a decimal string",
         "fetched, reused": "of all files (decimal strings)",
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
 @timeout_option
 @cache_option
 @trust_options
+@policy_options
 def command(
     url: Url,
     destination: str,
@@ -77,6 +80,8 @@ def command(
     no_cache: bool,
     trust_files: tuple[str, ...],
     volume: bytes | None,
+    policy_file: str | None,
+    audit_log: str | None,
     as_json: bool,
 ) -> Exit:
     """Copy a served file, or all files below a served directory, to DEST on this machine.
@@ -89,10 +94,13 @@ def command(
     Where there is a file already, only what differs from it is fetched, whatever it is: an older version, a
     damaged copy, the rest of something else. It is hashed, and nothing of it is taken over that has not the hash
     that was signed. A file that is already what was signed, in mode and time too, stays. --whole does without.
+
+    What a rule of the policy lets pass without being verified is told as UNVERIFIED, fetched whole, and never made
+    executable.
     """
     from . import belief
 
-    believed = belief.load(trust_files, volume)
+    believed = belief.load(trust_files, volume, policy_file, audit_log)
     use = caching(no_cache)
     run = _run(url, Path(destination), believed, presentation, wait, timeout, whole, use)
     with about(str(url)):
@@ -178,20 +186,44 @@ async def _run(
 
 
 async def _get_file(session: Session, path: bytes, destination: Path, whole: bool) -> tuple[Checked, Transfer]:
-    from nfsverity_client.reader import FETCH_DEFAULT, open_file
+    from nfsverity_client.opening import UnverifiedReader, open_at
+    from nfsverity_client.reader import FETCH_DEFAULT
 
     from .reuse import Transfer, old_file, stays
     from .staging import new_file
 
     with contextlib.nullcontext() if whole else old_file(destination) as old:
-        reader = await open_file(session, path, most=FETCH_DEFAULT if old is None else 0)
+        reader = await open_at(session, path, most=FETCH_DEFAULT if old is None else 0)
+        if isinstance(reader, UnverifiedReader):
+            with meter(reader.url, reader.size) as shows, new_file(destination, False) as file:
+                transfer = await _copy_unverified(reader, file, shows)
+            return _passed(reader), transfer
         with meter(session.url_of(path), reader.size) as shows:
             if old is not None and await stays(reader, old, shows, durably=True):
+                reader.passed()
                 transfer = Transfer(0, reader.size, unchanged=True)
             else:
                 with new_file(destination, False) as file:
                     transfer = await _copy(reader, old, file, shows)
     return Checked(reader.url, path, reader.verified, seen_before=reader.seen_before), transfer
+
+
+def _passed(reader: UnverifiedReader) -> Checked:
+    return Checked(reader.url, reader.path, None, unverified=reader.unverified, verdict=reader.verdict)
+
+
+async def _copy_unverified(reader: UnverifiedReader, file: NewFile, shows: Meter) -> Transfer:
+    """All of it, as it comes: nothing is said of mode and time that can be relied on."""
+    from .reuse import Transfer
+
+    count = 0
+    async with contextlib.aclosing(reader.stream()) as parts:
+        async for part in parts:
+            file.write(part)
+            shows.add(len(part))
+            count += len(part)
+    file.finish(None)
+    return Transfer(count, 0)
 
 
 async def _copy(reader: Reader, old: int | None, file: NewFile, shows: Meter) -> Transfer:
@@ -206,6 +238,7 @@ async def _copy(reader: Reader, old: int | None, file: NewFile, shows: Meter) ->
                 file.write(part)
                 shows.add(len(part))
         transfer = Transfer(reader.size, 0)
+    reader.passed()
     signed = reader.verified.file  # since its first byte the reader is pinned to this version
     file.executable = signed.executable
     file.finish(signed.content.mtime.to_ns())
@@ -235,7 +268,8 @@ async def _get_below(
     session: Session, path: bytes, below: bytes, tree: NewTree, whole: bool, shows: Meter
 ) -> tuple[Checked, Transfer | None]:
     """One file of a tree, to where it is kept until all are there."""
-    from nfsverity_client.reader import FETCH_DEFAULT, open_file
+    from nfsverity_client.opening import UnverifiedReader, open_at
+    from nfsverity_client.reader import FETCH_DEFAULT
     from nfsverity_proto.errors import NfsVerityError
 
     from .failure import LocalProblem
@@ -248,8 +282,18 @@ async def _get_below(
         with about(url):
             tree.check(below)
             with old_file_below(tree.destination, below) if reuses else contextlib.nullcontext() as old:
-                reader = await open_file(session, path, most=FETCH_DEFAULT if old is None else 0)
+                reader = await open_at(session, path, most=FETCH_DEFAULT if old is None else 0)
+                if isinstance(reader, UnverifiedReader):
+                    file = tree.create(below, False)
+                    created = True
+                    try:
+                        transfer = await _copy_unverified(reader, file, shows)
+                    finally:
+                        os.close(file.fd)
+                    tree.keep(below)
+                    return _passed(reader), transfer
                 if old is not None and await stays(reader, old, shows, durably=False):  # the commit syncs
+                    reader.passed()
                     return Checked(url, path, reader.verified), Transfer(0, reader.size, unchanged=True)
                 file = tree.create(below, False)
                 created = True

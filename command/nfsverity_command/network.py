@@ -8,8 +8,8 @@ import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from nfsverity_client.opening import UnverifiedReader, open_at
 from nfsverity_client.presentation import Presentation
-from nfsverity_client.reader import open_file
 from nfsverity_client.session import Session, Settings
 from nfsverity_proto import messages as m
 from nfsverity_proto.errors import Mismatch, NfsVerityError, StatusError, Unsigned, VerificationError
@@ -50,6 +50,7 @@ def session_for(
         wait=wait,
         timeout=timeout,
         revoked=believed.revoked,
+        gates=believed.gates,
     )
     state = believed.state if remember else None
     cache = None if caching is None else caching.cache
@@ -73,7 +74,11 @@ async def check(session: Session, path: bytes, meter: Meter) -> Checked:
     url = session.url_of(path)
     try:
         with about(url):
-            reader = await open_file(session, path, tolerant=True)
+            reader = await open_at(session, path, tolerant=True)
+            if isinstance(reader, UnverifiedReader):
+                verdict = await reader.judge()
+                meter.add(reader.size)
+                return Checked(url, path, None, unverified=reader.unverified, verdict=verdict)
             ranges = _merged([fault async for fault in reader.faults()])
     except NfsVerityError as error:
         return Checked(url, path, None, error)

@@ -72,8 +72,10 @@ def file_fields(file: str | None) -> dict[str, Any]:
     return {"file": file}
 
 
-def identity_fields(verified: Verified) -> dict[str, Any]:
-    """Which version of what this is, and who vouches for it."""
+def identity_fields(verified: Verified | None) -> dict[str, Any]:
+    """Which version of what this is, and who vouches for it; nothing, for what is not verified."""
+    if verified is None:
+        return {"volume": None, "label": None, "generation": None, "signers": []}
     file = verified.file
     return {
         "volume": file.volume.hex(),

@@ -108,6 +108,22 @@ class VolumeId(Parameter):
         return volume
 
 
+class AuditHead(Parameter):
+    """The number and the hash of a line of an audit log."""
+
+    name = "head"
+
+    def parse(self, text: str) -> tuple[int, bytes]:
+        seq, _, digest = text.partition(":")
+        try:
+            found = int(seq), bytes.fromhex(digest)
+        except ValueError:
+            found = 0, b""
+        if found[0] < 1 or len(found[1]) != 32:
+            raise ValueError(f"{text!r} is not LINE:HASH, as `nfsverity audit verify` prints it")
+        return found
+
+
 class Address(Parameter):
     """HOST:PORT, as it is listened at."""
 
@@ -165,6 +181,7 @@ BYTES = Bytes()
 UNIT_SIZE = UnitSize()
 RANGE = ByteRange()
 VOLUME = VolumeId()
+HEAD = AuditHead()
 ADDRESS = Address()
 URL = NfsvUrl()
 TARGET = Target()

@@ -121,13 +121,14 @@ class NewFile:
             count = os.pwrite(self.fd, data, offset)
             data, offset = data[count:], offset + count
 
-    def finish(self, mtime: int) -> None:
-        """Size, mode and time (nanoseconds) as they were signed."""
+    def finish(self, mtime: int | None) -> None:
+        """Size, mode and time (nanoseconds) as they were signed; None: the time is not."""
         if self._stored < self._at:
             os.ftruncate(self.fd, self._at)
         os.fchmod(self.fd, mode_of(self.executable))
-        with contextlib.suppress(OverflowError, OSError):  # a time that this system cannot have
-            os.utime(self.fd, ns=(mtime, mtime))
+        if mtime is not None:
+            with contextlib.suppress(OverflowError, OSError):  # a time that this system cannot have
+                os.utime(self.fd, ns=(mtime, mtime))
 
 
 @contextlib.contextmanager

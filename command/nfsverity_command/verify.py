@@ -14,7 +14,7 @@ from . import ending
 from .caching import CACHE_FIELDS, Caching, cache_option, caching
 from .checked import FILE_FIELDS, Checked, Checks, Range
 from .failure import Exit, error_fields, status_of, tell
-from .frame import Command, presentation_option, timeout_option, trust_options
+from .frame import Command, policy_options, presentation_option, timeout_option, trust_options
 from .output import count_text, name_fields, printable, write_json
 from .parameters import TARGET
 from .progress import Meter, meter
@@ -33,12 +33,16 @@ if TYPE_CHECKING:
         ("A signed tree on this machine", "nfsverity verify /srv/data"),
         ("One file, by a signer who is not in the trust store", "nfsverity verify --trust me.crt /srv/data/bin/tool"),
     ],
-    statuses={0: "every file is what was signed", 1: "some file is not, or has no record"},
+    statuses={
+        0: "every file is what was signed",
+        1: "some file is not, or has no record",
+        5: "a rule of the policy lets some file pass that is not verified; all others are",
+    },
     fields={
         "command, status": '"verify", and the exit status',
         "files": "one object for each file, good or bad, with:",
         **{", ".join(f"files.{name}" for name in names.split(", ")): text for names, text in FILE_FIELDS.items()},
-        "verified, failed": "numbers of files",
+        "verified, unverified, failed": "numbers of files",
         "bytes": "of the files that were verified, a decimal string",
         **CACHE_FIELDS,
         "skipped": "links and special files on this machine: path (or path_base64) and reason",
@@ -48,6 +52,7 @@ if TYPE_CHECKING:
 @click.argument("targets", type=TARGET, nargs=-1, required=True, metavar="URL|PATH...")
 @presentation_option
 @trust_options
+@policy_options
 @timeout_option
 @cache_option
 def command(
@@ -55,6 +60,8 @@ def command(
     presentation: str,
     trust_files: tuple[str, ...],
     volume: bytes | None,
+    policy_file: str | None,
+    audit_log: str | None,
     timeout: float,
     no_cache: bool,
     as_json: bool,
@@ -67,7 +74,7 @@ def command(
     """
     from . import belief
 
-    believed = belief.load(trust_files, volume)
+    believed = belief.load(trust_files, volume, policy_file, audit_log)
     use = caching(no_cache)
     checks, errors = Checks(), []
     skipped: list[tuple[bytes, str]] = []
@@ -84,7 +91,9 @@ def command(
             tell(error)
             errors.append(error)
     statuses = {checks.status, *(status_of(error) for error in errors)}
-    status = Exit.NOT_VERIFIED if Exit.NOT_VERIFIED in statuses else max(statuses)
+    status = Exit.NOT_VERIFIED if Exit.NOT_VERIFIED in statuses else max(statuses - {Exit.UNVERIFIED}, default=Exit.OK)
+    if status is Exit.OK and Exit.UNVERIFIED in statuses:
+        status = Exit.UNVERIFIED
     if as_json:
         write_json(
             {
@@ -119,6 +128,7 @@ def _verify_local(path: Path, believed: Belief, checks: Checks, skipped: list[tu
         state=believed.state,
         refused=tell,
         revoked=believed.revoked,
+        gates=believed.gates,
     )
     with contextlib.closing(tree):
         shows.expect(tree.size(below))
@@ -132,6 +142,8 @@ def _checked(tree: LocalTree, result: FileResult) -> Checked:
     if isinstance(result.error, OSError):
         result.error.filename = tree.url_of(result.path)
     url = tree.url_of(result.path)
+    if result.unverified is not None:
+        return Checked(url, result.path, None, unverified=result.unverified, verdict=result.verdict)
     return Checked(url, result.path, result.verified, result.error, ranges, seen_before=result.seen_before)
 
 

@@ -85,7 +85,7 @@ class Nfsverity:
         assert value["status"] == status
         names = [word for word in arguments if isinstance(word, str)]
         if "error" not in value or "command" not in value or len(value) > 3:
-            check_documented(names[0], names[1] if names[0] in ("trust", "cache") else None, value)
+            check_documented(names[0], names[1] if names[0] in ("trust", "policy", "audit", "cache") else None, value)
         else:
             check_error(value["error"])
         return value
@@ -135,7 +135,7 @@ def _walk(path: str, value: Any, known: set[str]) -> None:
 def check_error(error: dict[str, Any]) -> None:
     keys = set(error) - {"file_base64"}
     assert keys == {
-        "kind", "verdict", "file", "message", "expected", "found", "offset", "length", "advice", "status"
+        "kind", "verdict", "file", "message", "expected", "found", "rule", "offset", "length", "advice", "status"
     }  # fmt: skip
     assert error["kind"] in (
         "verification",

@@ -9,10 +9,13 @@
         with tree.open("docs/a.zip") as file:  # an ordinary binary file object
             ...
 
-Every byte that is read was verified before; what does not verify raises the error of its verdict.
+Every byte that is read was verified before; what does not verify raises the error of its verdict. (A policy of the
+user can say otherwise for some files; these say so, as `file.unverified`.)
 """
 
 from nfsverity_client.diff import Incomparable, Range
+from nfsverity_client.opening import UnverifiedReader
+from nfsverity_client.policy import PolicyError
 from nfsverity_client.presentation import Presentation
 from nfsverity_client.reader import Reader
 from nfsverity_client.state import State, StateError
@@ -29,7 +32,7 @@ from nfsverity_proto.verification import Verified
 from ._diff import FileDifference, diff, diff_trees
 from ._file import File
 from ._publish import sign, verify
-from ._tree import AsyncTree, Tree, open_tree, open_tree_async
+from ._tree import AsyncTree, Tree, TreeOptions, open_tree, open_tree_async
 
 __all__ = [
     "AsyncTree",
@@ -39,6 +42,7 @@ __all__ = [
     "Mismatch",
     "NfsVerityError",
     "PeerError",
+    "PolicyError",
     "Presentation",
     "Range",
     "Reader",
@@ -46,8 +50,10 @@ __all__ = [
     "StateError",
     "StatusError",
     "Tree",
+    "TreeOptions",
     "TrustEntry",
     "VerificationError",
+    "UnverifiedReader",
     "Verified",
     "diff",
     "diff_trees",

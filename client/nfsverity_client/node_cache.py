@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from nfsverity_proto.hashes import Hash
+from nfsverity_proto.proof import Run
 
 from .node_runs import Cut, NodeRun, content_id, cut, decode, encode, fold_cut, merged, runs_above
 from .nodes import Anchor, NodeMemory, VerifiedNodes
@@ -267,8 +268,9 @@ class NodeCache:
                 _settle(future, found)
             return
         try:
-            stored = dict(zip([key for key, _ in batch], store.get([key for key, _ in batch]), strict=True))
-            values = {key: encode(self._finer(save, stored[key])) for key, save in batch}
+            part = [key for key, save in batch if len(save.nodes) < save.run.width]
+            stored = dict(zip(part, store.get(part), strict=True))
+            values = {key: encode(self._finer(save, stored.get(key))) for key, save in batch}
             store.write(values, sorted(used), sorted(dropped - set(values)), counts)
         finally:
             self._busy = False
@@ -277,7 +279,7 @@ class NodeCache:
 
     def _finer(self, save: _Save, stored: bytes | None) -> Cut:
         """What is to be stored, with what another reader has stored before where that is the same tree."""
-        if stored is None or len(save.nodes) == save.run.width:
+        if stored is None:
             return save.nodes
         known = decode(save.run, save.hash.length, stored)
         both = None if known is None else merged(save.hash, save.run, save.nodes, known)
@@ -382,7 +384,8 @@ class CachedNodes:
         self._missing: set[bytes] = set()
         self._stored: dict[bytes, tuple[int, tuple[int, int]]] = {}
         """How many nodes the cut of a run in the store has, and the first of them: known, as long as all are."""
-        self._dirty: OrderedDict[NodeRun, None] = OrderedDict()
+        self._dirty: OrderedDict[NodeRun, list[bytes | None]] = OrderedDict()
+        """Runs of the lowest row, with the leaves that were verified lately."""
         self._dirty_upper: OrderedDict[NodeRun, None] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -464,17 +467,35 @@ class CachedNodes:
 
     # saving
 
-    def verified(self, anchor: Anchor) -> None:
-        """What is between units and a verified node above them has been verified."""
+    def verified(self, anchor: Anchor, leaves: Run) -> None:
+        """What is between units and a verified node above them has been verified. `leaves`: the lowest of it."""
         for run in runs_above(self._nodes.shape, anchor.first, anchor.end, anchor.level):
-            dirty, most = (self._dirty, DIRTY_MAX) if run.row == 0 else (self._dirty_upper, DIRTY_UPPER_MAX)
-            dirty[run] = None
-            dirty.move_to_end(run)
-            if len(dirty) > most:
-                self._save(dirty.popitem(last=False)[0], self._nodes.known)
+            if run.row == 0:
+                self._take(run, leaves)
+                continue
+            self._dirty_upper[run] = None
+            self._dirty_upper.move_to_end(run)
+            if len(self._dirty_upper) > DIRTY_UPPER_MAX:
+                self._save(self._dirty_upper.popitem(last=False)[0], self._nodes.known)
         loop = asyncio.get_running_loop()
         if self._timer is None or self._loop is not loop:
             self._loop, self._timer = loop, loop.call_later(SAVE_SECONDS, self._due)
+
+    def _take(self, run: NodeRun, leaves: Run) -> None:
+        """Leaves of a run, which is handed over as soon as it is full, or when it was waiting for longest."""
+        found = self._dirty.pop(run, None)
+        if found is None:
+            found = [None] * run.width
+        low = max(leaves.first, run.first)
+        high = min(leaves.first + len(leaves.hashes), run.first + run.width)
+        found[low - run.first : high - run.first] = leaves.hashes[low - leaves.first : high - leaves.first]
+        self._dirty[run] = found
+        full = [leaf for leaf in found if leaf is not None]
+        if len(full) == run.width:
+            del self._dirty[run]
+            self._hand_over(run, [(0, leaf) for leaf in full])
+        elif len(self._dirty) > DIRTY_MAX:
+            self._save(self._dirty.popitem(last=False)[0], self._nodes.known)
 
     def _due(self) -> None:
         self._timer = None
@@ -486,9 +507,10 @@ class CachedNodes:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for dirty in (self._dirty_upper, self._dirty):
-            while dirty:
-                self._save(dirty.popitem(last=False)[0], self._nodes.known)
+        for run in [*self._dirty_upper, *self._dirty]:
+            self._save(run, self._nodes.known)
+        self._dirty_upper.clear()
+        self._dirty.clear()
 
     def save_level(self, level: int, levels: Sequence[Sequence[bytes]]) -> None:
         """Hand over whole levels, from `level` up to the root."""
@@ -502,13 +524,19 @@ class CachedNodes:
                 self._save(run, known)
 
     def _save(self, run: NodeRun, known: Callable[[int, int], bytes | None]) -> None:
+        if self._stored_length(run) < run.width:
+            nodes = cut(run, known)
+            if nodes is not None:
+                self._hand_over(run, nodes)
+
+    def _stored_length(self, run: NodeRun) -> int:
+        return self._stored.get(run.key(self._content), (0, None))[0]
+
+    def _hand_over(self, run: NodeRun, nodes: Cut) -> None:
+        """Have a cut stored that says more than the one that is."""
+        if len(nodes) <= max(1, self._stored_length(run)):
+            return
         key = run.key(self._content)
-        stored, _ = self._stored.get(key, (0, None))
-        if stored == run.width:
-            return
-        nodes = cut(run, known)
-        if nodes is None or len(nodes) <= max(1, stored):
-            return
         self._remember(run, key, nodes)
         self._missing.discard(key)
         if self._present is not None:

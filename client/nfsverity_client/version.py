@@ -158,7 +158,7 @@ def verify_span(
         if hmac.compare_digest(folded.top, anchor.value):
             version.nodes.add(folded.runs)
             if version.cached is not None:
-                version.cached.verified(anchor)
+                version.cached.verified(anchor, folded.runs[0])
         else:
             failed.append(FailedUnits(anchor, part, folded.top))
     if failed:

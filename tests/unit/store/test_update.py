@@ -193,6 +193,20 @@ def check_differences(old: Nodes, new: Nodes) -> None:
     assert differences(old, new) == [(start, stop - start) for start, stop in spans]
 
 
+@pytest.mark.spec("fim-keep-2")
+@pytest.mark.parametrize("before", range(0, 9 * UNIT + 1, UNIT // 2))
+def test_every_small_file_made_longer_or_shorter(content: Content, before: int) -> None:
+    """To each size up to nine units, whole ones and a half more."""
+    for after in range(0, 9 * UNIT + 1, UNIT // 2):
+        content.path.write_bytes(b"".join(bytes([number + 1]) * UNIT for number in range(9))[:before])
+        nodes, root = content.full()
+        os.truncate(content.path, after)
+        found, found_root, _ = content.updated(nodes, root, [])
+        whole, whole_root = content.full()
+        assert found_root == whole_root == merkle.tree_hash(merkle.SHA256, merkle.cut(content.path.read_bytes(), UNIT))
+        assert not after or values(found) == values(whole)
+
+
 RUN = 1024 * UNIT
 LARGE = st.builds(lambda runs, d: max(0, runs * RUN + d), st.integers(0, 4), st.sampled_from([-UNIT, -1, 0, 1, UNIT]))
 PLACES = st.builds(lambda runs, d: max(0, runs * RUN + d), st.integers(0, 3), st.integers(-3 * UNIT, 3 * UNIT))

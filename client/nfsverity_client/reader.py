@@ -68,6 +68,12 @@ def _is_trouble(error: Trouble) -> bool:
     return not isinstance(error, StatusError) or error.status in _TROUBLE
 
 
+def _units_fetched(version: Version, most: int) -> int:
+    """How many units come with FETCH."""
+    shape = version.shape
+    return shape.units if shape.size <= most else most >> shape.unit_log2
+
+
 class Reader:
     """One open file. Made by `open_file`.
 
@@ -254,10 +260,10 @@ class Reader:
         self._resolves = 0
         return span
 
-    async def attempt(self, version: Version, work: Callable[[], Awaitable[T]]) -> T:
+    async def attempt(self, version: Version, work: Callable[[], Awaitable[T]], *, asked_again: bool = False) -> T:
         """The result of `work`, done again as often as trouble can be settled.
 
-        Raises `Replaced` where there is another version by then.
+        `asked_again`: this is what V3 asks for again already. Raises `Replaced` where there is another version by then.
         """
         while self.version is version:
             turn = self._turns
@@ -266,7 +272,7 @@ class Reader:
             except (UnitsFailed, TreeFailed, StatusError) as trouble:
                 if not _is_trouble(trouble):
                     raise
-                await self._settle(version, trouble, turn)
+                asked_again = await self._settle(version, trouble, turn, asked_again)
         raise Replaced
 
     async def _prepare(self, version: Version) -> None:
@@ -343,8 +349,8 @@ class Reader:
         try:
             self._first = self._fetched(version, ok, most)
         except UnitsFailed as trouble:
-            if not tolerant:
-                await self._settle_open(version, trouble)
+            if not tolerant and await self._settle_open(version, trouble):
+                await self._ask_for_first_again(version, most)
         if self._first is None:
             held.release()
 
@@ -373,9 +379,20 @@ class Reader:
             return self._named(Unsigned("the server has no record for it"))
         return error
 
-    async def _settle_open(self, version: Version, trouble: Trouble) -> None:
+    async def _settle_open(self, version: Version, trouble: Trouble) -> bool:
         try:
-            await self._settle(version, trouble, self._turns)
+            return await self._settle(version, trouble, self._turns, False)
+        except VerificationError as error:
+            raise self._named(error) from error.__cause__
+
+    async def _ask_for_first_again(self, version: Version, most: int) -> None:
+        """The units that FETCH brought and that failed; by READ, so that it is the same version (fim-upd-3)."""
+        end = _units_fetched(version, most)
+        read = partial(read_verified, self.session, version, 0, end, self.presentation)
+        try:
+            self._first = await self.attempt(version, read, asked_again=True)
+        except Replaced:
+            return
         except VerificationError as error:
             raise self._named(error) from error.__cause__
 
@@ -388,7 +405,7 @@ class Reader:
     def _fetched(self, version: Version, ok: m.FetchOk, most: int) -> Span | None:
         """The units that came with the record, verified. Raises `MalformedMessage` (fip-fetch-7), `UnitsFailed`."""
         shape = version.shape
-        units = shape.units if shape.size <= most else most >> shape.unit_log2
+        units = _units_fetched(version, most)
         length = shape.unit_span(0, units)[1]
         due = proof_length(shape.units, 0, units, shape.height) if units else 0
         if len(ok.data) != length:
@@ -402,31 +419,36 @@ class Reader:
         verify_span(version, span, span_leaves(version, span), anchors, [proof])
         return span
 
-    async def _settle(self, version: Version, trouble: Trouble, turn: int) -> None:
+    async def _settle(self, version: Version, trouble: Trouble, turn: int, asked_again: bool) -> bool:
         """Steps V1 to V4: returns where it is to be tried again, maybe under a newer version.
 
-        Raises the verdict where it is not. `turn` is that in which the trouble was met.
+        Raises the verdict where it is not. `turn` is that in which the trouble was met. The result is whether the
+        next trouble is met again, by V3: then its verdict is final, where the server still expects nothing.
         """
         async with self._settling:
             if self.version is not version or self._turns != turn:
-                return
+                return asked_again
+            asked_now = False
             if isinstance(trouble, StatusError) and trouble.status is m.Status.BAD_HANDLE:
                 await self._resolve_again(version, trouble)
             else:
-                await self._follow_steps(version, trouble)
+                asked_now = await self._follow_steps(version, trouble, asked_again)
             self._turns += 1
+            return asked_now
 
-    async def _follow_steps(self, version: Version, trouble: Trouble) -> None:
+    async def _follow_steps(self, version: Version, trouble: Trouble, asked_again: bool) -> bool:
         polled = False
         answer = await self._ask(version, 0.0)  # V1
         while True:
             if isinstance(answer, bytes):  # V2
                 if await self._take(version, answer):
-                    return
+                    return False
                 answer = m.Status.UNCHANGED
             if answer is m.Status.UNCHANGED:  # V3
                 if polled:
-                    return
+                    return False
+                if not asked_again:
+                    return True  # an update may have ended since the trouble was met
                 raise await self._verdict(version, trouble)
             left = self.session.budget.left()  # V4
             if left < MILLISECOND:

@@ -87,11 +87,13 @@ class Claims:
 class OpenFile:
     """A file, open for reading: close it, or use it in a `with`."""
 
-    def __init__(self, found: Object, record: bytes, fd: int) -> None:
+    def __init__(self, found: Object, record: bytes, fd: int, published: float) -> None:
         self.path = found.path
         self.status = found.status
         self.entry = found.entry
         self.record = record
+        self.published = published
+        """When what is served now was published, in Unix seconds."""
         self.fd = fd
 
     def __enter__(self) -> OpenFile:
@@ -116,6 +118,7 @@ class Catalog:
         self._head = os.fspath(head_path(root))
         self._root_fd = -1
         self._refused = (-1, -1)
+        self._published = 0.0
         self._identity = self._head_identity()
         self._open()
 
@@ -147,6 +150,7 @@ class Catalog:
             status = os.stat(self._head)
         except OSError:
             return (-1, -1)
+        self._published = status.st_ctime
         return status.st_ino, status.st_mtime_ns
 
     def refresh(self) -> bool:
@@ -186,12 +190,12 @@ class Catalog:
         if record is None:
             os.close(fd)
             raise Answer(Status.UNSIGNED)
-        return OpenFile(found, record, fd)
+        return OpenFile(found, record, fd, self._published)
 
     def open_any(self, handle: bytes) -> OpenFile:
         """A file with a record or without one; that is empty then. Raises `Answer` as `open` does."""
         found, record, fd = self._opened(handle, b"")
-        return OpenFile(found, record or b"", fd)
+        return OpenFile(found, record or b"", fd, self._published)
 
     def _opened(self, base: bytes, path: bytes) -> tuple[Object, bytes | None, int]:
         below = _split(path)

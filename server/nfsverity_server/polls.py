@@ -48,9 +48,14 @@ class Polls:
         self._watch: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def hold(self, handle: bytes, until: float) -> None:
-        """Until there is news of the object, the monotonic time is `until`, or the server stops."""
-        poll = _Poll(self._look(handle))
+    async def hold(self, handle: bytes, known: State, until: float) -> None:
+        """Until there is news of the object, the monotonic time is `until`, or the server stops.
+
+        News is what differs from what the caller knows, not from what there is when the poll begins to wait: an
+        update that ends in between would be missed.
+        """
+        poll = _Poll(known)
+        poll.see(self._look(handle))
         if self._closed:
             return
         polls = self._held.setdefault(handle, set())

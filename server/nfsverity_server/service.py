@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -37,6 +39,9 @@ log = logging.getLogger("nfsverity.server")
 COPIED_MAX = 2**16
 """Bytes up to which data is copied into the reply, which then is one piece."""
 
+SAID_MAX = 1024
+"""Objects that are remembered for which a new record was said to be expected."""
+
 
 class Held(Later):
     """A poll: to be held, if the connection has not too many of them."""
@@ -49,6 +54,8 @@ class Service:
         self.catalog = catalog
         self.trees = trees
         self._polls = Polls(self._state)
+        self._said: OrderedDict[bytes, float] = OrderedDict()
+        """The objects of which UPDATING was said lately, and when, by the monotonic clock."""
         self._published_revocation = PublishedRevocation(catalog.root)
         self._handlers: dict[int, Callable[[Any], Any]] = {
             m.LIMITS.number: self._limits,
@@ -121,12 +128,26 @@ class Service:
         with self.catalog.open(arguments.object) as file:
             if hashlib.sha256(file.record).digest() != arguments.known:
                 return m.RecordOk(file.record)
+            updating = self._is_updating(file)
             if not arguments.wait:
-                return Status.UPDATING if self._is_updating(file) else Status.UNCHANGED
-        raise Held(lambda: self._hold(arguments.object, time.monotonic() + arguments.wait / 1000))
+                if updating:
+                    self._expect(arguments.object)
+                return Status.UPDATING if updating else Status.UNCHANGED
+            state = State(file.record, updating or self._was_expected(arguments.object))
+        raise Held(lambda: self._hold(arguments.object, state, time.monotonic() + arguments.wait / 1000))
 
-    async def _hold(self, handle: bytes, until: float) -> None:
-        await self._polls.hold(handle, until)
+    async def _hold(self, handle: bytes, known: State, until: float) -> None:
+        await self._polls.hold(handle, known, until)
+
+    def _expect(self, handle: bytes) -> None:
+        """Remember that UPDATING was said: a poll that comes when the reason is gone must not be held (fip-poll-4)."""
+        self._said.pop(handle, None)
+        self._said[handle] = time.monotonic()
+        if len(self._said) > SAID_MAX:
+            self._said.popitem(last=False)
+
+    def _was_expected(self, handle: bytes) -> bool:
+        return time.monotonic() - self._said.get(handle, -math.inf) < self.trees.update_window
 
     def _state(self, handle: bytes) -> State:
         """What a held poll waits to see change."""
@@ -144,7 +165,7 @@ class Service:
         seen = None if file.entry is None else file.entry.seen
         if seen is not None and (file.status.st_size, file.status.st_mtime_ns) == (seen.size, seen.mtime):
             return False
-        return self.trees.is_recent(file.status)
+        return self.trees.is_recent(file)
 
     def _certificate(self, arguments: m.CertificateArgs) -> m.CertificateOk:
         wanted: Fingerprint = arguments.fingerprint

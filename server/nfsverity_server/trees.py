@@ -98,14 +98,18 @@ class Trees:
         """Raises `Answer` where the content is known not to be the version (fip-status-7, fip-status-8)."""
         is_other = file.status.st_size != claims.file.content.tree.size or (tag, Seen.of(file.status)) in self._other
         if is_other:
-            raise Answer(self._status_of_other(file.status))
+            raise Answer(self._status_of_other(file.status, file.published))
 
-    def _status_of_other(self, status: os.stat_result) -> Status:
-        return Status.UPDATING if self.is_recent(status) else Status.CHANGED
+    def _status_of_other(self, status: os.stat_result, published: float) -> Status:
+        recent = time.time() - max(status.st_ctime, published) < self.update_window
+        return Status.UPDATING if recent else Status.CHANGED
 
-    def is_recent(self, status: os.stat_result) -> bool:
-        """Whether the file was changed, or put in its place, within the last few seconds."""
-        return time.time() - status.st_ctime < self.update_window
+    def is_recent(self, file: OpenFile) -> bool:
+        """Whether the file, or what is published, was changed or put in its place within the last few seconds.
+
+        A record that is put in place before its content tells the server of an update, too.
+        """
+        return self._status_of_other(file.status, file.published) is Status.UPDATING
 
     def _hold(self, tag: Tag, nodes: Nodes) -> None:
         self._open[tag] = nodes
@@ -134,20 +138,20 @@ class Trees:
     def _make(self, file: OpenFile, claims: Claims, tag: Tag) -> Nodes:
         if tag not in self._builds and len(self._builds) >= WAITING_MAX:
             raise Answer(Status.BUSY)
-        path = file.path
-        raise Later(lambda: self._made(path, claims, tag), tag)
+        path, published = file.path, file.published
+        raise Later(lambda: self._made(path, claims, tag, published), tag)
 
-    async def _made(self, path: bytes, claims: Claims, tag: Tag) -> Status | None:
+    async def _made(self, path: bytes, claims: Claims, tag: Tag, published: float) -> Status | None:
         """Until the tree is there; or the status that tells why it is not."""
         task = self._builds.get(tag)
         if task is None:
             if len(self._builds) >= WAITING_MAX or self._stopped:
                 return Status.BUSY
-            task = asyncio.create_task(self._build_for_all(path, claims, tag))
+            task = asyncio.create_task(self._build_for_all(path, claims, tag, published))
             self._builds[tag] = task
         return await asyncio.shield(task)
 
-    async def _build_for_all(self, path: bytes, claims: Claims, tag: Tag) -> Status | None:
+    async def _build_for_all(self, path: bytes, claims: Claims, tag: Tag, published: float) -> Status | None:
         try:
             loop = asyncio.get_running_loop()
             made, status = await loop.run_in_executor(self._executor, self.build, path, claims)
@@ -157,7 +161,7 @@ class Trees:
             self._other[tag, Seen.of(status)] = None
             if len(self._other) > OTHER_MAX:
                 self._other.popitem(last=False)
-            return self._status_of_other(status)
+            return self._status_of_other(status, published)
         except (FileNotFoundError, NotADirectoryError):
             return Status.CHANGED
         except PermissionError:

@@ -110,16 +110,18 @@ SAME = None
 """The same bytes as without the change."""
 WORD = (SAME, StatusError, VerificationError, PeerError)
 """The server's word: it may lead nowhere, or to another object, but to no other bytes."""
+HEALED = (SAME, Mismatch)
+"""Only one reply is changed: what does not fold is asked for once more (V3), and comes as it is."""
 ENDS_IN: dict[str, tuple[type[NfsVerityError] | None, ...]] = {
     "header": (PeerError,),
     "status": (PeerError,),
     "record": (VerificationError,),
     "certificate": (BadCertificate,),
     "issuer": (SAME, BadCertificate),
-    "proof": (Mismatch,),
-    "hashes": (Mismatch,),
-    "data": (Mismatch,),
-    "holes": (PeerError, Mismatch),
+    "proof": HEALED,
+    "hashes": HEALED,
+    "data": HEALED,
+    "holes": (PeerError, *HEALED),
     "handle": WORD,
     "name": WORD,
     "attributes": WORD,

@@ -206,7 +206,16 @@ async def test_another_signature_on_the_same_statement(published: Published, adv
         record = decode_record(reader.verified.data)
         signatures = [keys().signing.sign(record.statement), keys("second").signing.sign(record.statement)]
         both = encode_record(record.statement, signatures)
-        adversary.on_call = instead(RECORD=m.RecordOk(both), READ=Status.CHANGED)
+        told: list[int] = []
+
+        async def on_call(call: Call) -> None:
+            if call.procedure is m.RECORD:
+                told.append(call.index)
+                await call.answer(m.RecordOk(both) if len(told) == 1 else Status.UNCHANGED)
+            else:
+                await call.answer(Status.CHANGED)
+
+        adversary.on_call = on_call
         with pytest.raises(Stale):
             await reader.pread(0, 1)
         assert reader.verified.data == both
@@ -227,8 +236,35 @@ async def test_tampering_fails_at_once_when_the_server_claims_nothing(published:
             with pytest.raises(Mismatch) as raised:
                 await reader.pread()
             assert (raised.value.offset, raised.value.length) == (7 * UNIT, UNIT)
-            assert adversary.names.count("RECORD") == 1
+            assert adversary.names.count("RECORD") == 2, "V3 asks again, once"
             assert not polls(adversary)
+
+
+@pytest.mark.spec("fip-client-20")
+@pytest.mark.parametrize("most", [0, 65536])
+@pytest.mark.parametrize("how", ALL)
+async def test_an_update_that_has_ended_by_V1_is_no_tampering(
+    published: Published, adversary: Adversary, how: Presentation, most: int
+) -> None:
+    """The record was first; the content came between the failed unit and RECORD, whose answer is UNCHANGED."""
+    (published.root / "f").write_bytes(NEW)
+    await sign(published)
+    change(published, OLD, rename=True)
+    ended = []
+
+    async def on_call(call: Call) -> None:
+        if call.procedure is m.RECORD and not ended and call.arguments.known:
+            ended.append(call)
+            change(published, NEW, rename=True)
+            await call.answer(Status.UNCHANGED)
+        else:
+            await call.forward()
+
+    adversary.on_call = on_call
+    async with session(adversary.where, presentation=how) as opened:
+        reader = await open_file(opened, b"f", most=most)
+        assert await reader.pread() == NEW
+    assert ended
 
 
 @pytest.mark.spec("fip-client-20", "fip-client-21")

@@ -129,6 +129,25 @@ class TestOtherContent:
         assert isinstance(rebuilding.call(m.PROOF, m.ProofArgs(handle, tag, 6, 0, 1)), m.ProofOk)
 
 
+class TestRecordFirst:
+    @pytest.mark.spec("fip-status-8", "fip-poll-4")
+    def test_the_content_of_a_record_that_came_first_is_expected(self, published: Published) -> None:
+        """And a poll that begins when the content has just come is not held: UPDATING was said for that."""
+        old, new = (published.root / "big").read_bytes(), os.urandom(200_000)
+        published.replace("big", new)
+        signed = os.stat(published.root / "big")
+        published.sign()
+        published.replace("big", old)
+        with running(published.root) as server, server.client() as client:
+            server.service.trees.update_window = 60.0
+            handle = client.handle(b"big")
+            known = hashlib.sha256(client.record(b"big")).digest()
+            assert client.call(m.RECORD, m.RecordArgs(handle, known, 0)) is Status.UPDATING
+            published.replace("big", new)
+            os.utime(published.root / "big", ns=(signed.st_atime_ns, signed.st_mtime_ns))
+            assert client.call(m.RECORD, m.RecordArgs(handle, known, LONG)) is Status.UNCHANGED
+
+
 class TestVersions:
     @pytest.mark.spec("fip-status-6", "fip-fetch-4", "fip-server-9")
     def test_a_tag_of_an_earlier_version(self, either: Raw, published: Published) -> None:

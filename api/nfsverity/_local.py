@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from nfsverity_client.gates import ENFORCING, VERIFIED, Decision, Gates, Rules
 from nfsverity_client.marks import Judged, MarkStore, Raise, Seen, judged
-from nfsverity_client.revocations import RevocationStore
+from nfsverity_client.revocations import RevocationStore, accepted
 from nfsverity_client.state import State
 from nfsverity_client.trust_store import Bindings
 from nfsverity_proto.errors import Equivocation, Mismatch, Rollback, Unsigned, VerificationError, WrongVolume
@@ -34,13 +34,21 @@ from nfsverity_proto.revocation import Revocations, Revoked
 from nfsverity_proto.statement import Item
 from nfsverity_proto.tree import Shape, root, zero_node
 from nfsverity_proto.trust import TrustEntry, expected_volumes
-from nfsverity_proto.verification import ALL_ALGORITHMS, Certificates, Expected, Verified, verify_record
+from nfsverity_proto.verification import (
+    ALL_ALGORITHMS,
+    Certificates,
+    Expected,
+    Verified,
+    accept_revocation,
+    verify_record,
+)
 from nfsverity_store.content import NotRegular, open_below
 from nfsverity_store.hashing import RUN_LOG2, ChangedSize, hash_run, hash_runs, leaves
 from nfsverity_store.index import ROOT_ID, Index, IndexEntry, open_index
 from nfsverity_store.kept import kept_tree
 from nfsverity_store.layout import DIRECTORY, DIRECTORY_BYTES, Head, find_root, read_head
 from nfsverity_store.nodes import Nodes
+from nfsverity_store.revocation import PublishedRevocation
 
 PUBLICATIONS_MAX = 4
 """How often a file is judged again because a newer publication appeared meanwhile."""
@@ -141,8 +149,12 @@ class LocalTree:
     _certificates: list[bytes] = field(init=False)
     _marks: MarkStore | None = field(init=False, default=None)
     _revocations: RevocationStore | None = field(init=False, default=None)
+    _published: PublishedRevocation = field(init=False)
+    _offered: bytes | None = field(init=False, default=None)
+    """The last revocation in the tree that was judged."""
 
     def __post_init__(self) -> None:
+        self._published = PublishedRevocation(self.root)
         if self.state is not None:
             self._marks, self._revocations = MarkStore(self.state), RevocationStore(self.state, self.revoked)
         if self.volumes is None:
@@ -176,16 +188,7 @@ class LocalTree:
 
     def certificates(self, record: bytes) -> Certificates:
         """The certificates that the tree itself carries for a record's signers. Raises `Malformed`."""
-        found: dict[Fingerprint, list[bytes]] = {}
-        for attestation in decode_record(record).attestations:
-            if attestation.type == SIGNATURE:
-                signer = signature_of(attestation).signer
-                if signer.hash not in HASH_NUMBERS:
-                    continue
-                for der in self._certificates:
-                    if hash_by_number(signer.hash).digest(der) == signer.digest:
-                        found[signer] = [der, *(other for other in self._certificates if other != der)]
-        return found
+        return certificates_among(record, self._certificates)
 
     def size(self, below: bytes = b"") -> int:
         """Bytes that were signed at a path and below it."""
@@ -362,6 +365,7 @@ class LocalTree:
         if entry is None or entry.record is None:
             raise Unsigned("there is no record for it in the published tree")
         record, expected = entry.record, self.expected(path)
+        self._learn_revoked(expected)
         algorithms, allowed = ALL_ALGORITHMS, expected
         for _, rule in rules:
             algorithms, allowed = rule.narrowed(algorithms, allowed)
@@ -384,6 +388,38 @@ class LocalTree:
             if self._marks is None
             else judged(self._marks, verified, expected, self.trust, seen, revoked)
         )
+
+    def _learn_revoked(self, expected: Expected) -> None:
+        """Keep what a revocation in the tree revokes, durably, before anything is judged (fim-rev-15).
+
+        Raises `StateError`, `StoreError`, `OSError`.
+        """
+        if self._marks is None or self._revocations is None:
+            return
+        record = self._published.record(self.head.volume)
+        if record is None or record == self._offered:
+            return
+        self._offered = record
+        if self._revocations.accepted(record):
+            return
+        try:
+            verified = accept_revocation(
+                record,
+                expected,
+                self.trust,
+                certificates_among(record, self._published.certificates()),
+                self._now(),
+                ALL_ALGORITHMS,
+                self._marks,
+                self._revocations,
+            )
+            raised = accepted(self._marks, self._revocations, verified, expected, self.trust)
+            self._marks.flush()
+            raised.check()
+        except VerificationError as error:
+            error.where = f"{self.url}: the revocation in the tree"
+            if self.refused is not None:
+                self.refused(error)  # fim-rev-9
 
     def _now(self) -> int:
         if self.now is not None:
@@ -454,6 +490,20 @@ def _enforcing(both: Sequence[tuple[Gate, Rule]]) -> Rules:
 
 def _lets_unsigned_pass(rules: Rules) -> bool:
     return bool(rules) and all(rule.unsigned is not WithoutRecord.REFUSE for _, rule in rules)
+
+
+def certificates_among(record: bytes, known: Sequence[bytes]) -> Certificates:
+    """Those of a record's signers, each before all others. Raises `Malformed`."""
+    found: dict[Fingerprint, list[bytes]] = {}
+    for attestation in decode_record(record).attestations:
+        if attestation.type == SIGNATURE:
+            signer = signature_of(attestation).signer
+            if signer.hash not in HASH_NUMBERS:
+                continue
+            for der in known:
+                if hash_by_number(signer.hash).digest(der) == signer.digest:
+                    found[signer] = [der, *(other for other in known if other != der)]
+    return found
 
 
 def _list(base: Path, path: bytes) -> dict[bytes, str]:

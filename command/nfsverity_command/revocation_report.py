@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nfsverity_proto.hashes import HASH_NUMBERS, hash_by_number
-from nfsverity_proto.record import SIGNATURE, Fingerprint, decode_record, signature_of
 from nfsverity_proto.statement import NO_END, PUBLIC_KEY, VERSION, Item, Kind, Revocation
 from nfsverity_proto.trust import TrustEntry
 from nfsverity_proto.verification import Certificates, Expected
@@ -48,17 +46,6 @@ class RevocationView:
 
 def tree_url(root: Path) -> str:
     return "file://" + percent_encoded(os.fsencode(root.resolve()))
-
-
-def certificates_among(record: bytes, known: Sequence[bytes]) -> Certificates:
-    """Those of a record's signers, each before all others. Raises `Malformed`."""
-    found: dict[Fingerprint, list[bytes]] = {}
-    for attestation in decode_record(record).attestations:
-        if attestation.type == SIGNATURE and (signer := signature_of(attestation).signer).hash in HASH_NUMBERS:
-            for der in known:
-                if hash_by_number(signer.hash).digest(der) == signer.digest:
-                    found[signer] = [der, *(other for other in known if other != der)]
-    return found
 
 
 def judged(

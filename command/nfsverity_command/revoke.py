@@ -247,12 +247,13 @@ def _listed(target: Url | Path, trust_files: tuple[str, ...], volume: bytes | No
 def _local(tree: Path, believed: Belief) -> RevocationView:
     import contextlib
 
+    from nfsverity._local import certificates_among
     from nfsverity_proto.errors import Unsigned
     from nfsverity_publisher.revocation import invalid_paths
     from nfsverity_store.index import open_index
     from nfsverity_store.revocation import PublishedRevocation
 
-    from .revocation_report import certificates_among, judged, tree_url
+    from .revocation_report import judged, tree_url
 
     root = _root_of(tree)
     published = PublishedRevocation(root)

@@ -16,6 +16,7 @@ import pytest
 from adversary import Call, Reply, between
 from nfsverity_client.reader import open_file
 from nfsverity_client.session import Session, Settings
+from nfsverity_client.state import State
 from nfsverity_client.trust_store import Bindings
 from nfsverity_proto import messages as m
 from nfsverity_proto.certificate import parse_certificate
@@ -387,3 +388,39 @@ async def test_a_walk_meets_every_file_once(tmp_path: Path) -> None:
         async with session(served) as opened:
             assert sorted([path async for path, _ in opened.walk(b"")]) == sorted(name.encode() for name in names)
             assert [path async for path, _ in opened.walk(b"a/b")] == [b"a/b/2", b"a/b/c/1"]
+
+
+async def test_a_version_that_others_have_gone_beyond_is_asked_for_once_more(tmp_path: Path) -> None:
+    """The server's answer is under way while another process of the user accepts the next version."""
+    published = publish_tree(tmp_path / "tree", {"f": b"one"})
+    state = State(tmp_path / "state")
+    settings = Settings(trust=(keys().pin,), timeout=20.0)
+    with serving(published.root) as served:
+        async with between(served.port) as adversary:
+
+            async def late(reply: Reply) -> None:
+                if reply.procedure is m.FETCH:
+                    adversary.on_reply = None
+                    published.replace("f", b"two")
+                    published.sign()
+                    async with Session(served.where, settings, state=State(tmp_path / "state")) as other:
+                        assert await (await open_file(other, b"f")).pread() == b"two"
+                await reply.send()
+
+            adversary.on_reply = late
+            async with Session(adversary.where, settings, state=state) as opened:
+                assert await (await open_file(opened, b"f")).pread() == b"two"
+            assert adversary.names == ["FETCH", "REVOCATION", "RESOLVE", "RECORD", "READ"]
+
+
+async def test_a_version_that_others_go_beyond_before_its_first_byte_gives_way(tmp_path: Path) -> None:
+    published = publish_tree(tmp_path / "tree", {"f": b"one"})
+    settings = Settings(trust=(keys().pin,), timeout=20.0)
+    with serving(published.root) as served:
+        async with Session(served.where, settings, state=State(tmp_path / "state")) as opened:
+            following = await open_file(opened, b"f")
+            published.replace("f", b"two")
+            published.sign()
+            async with Session(served.where, settings, state=State(tmp_path / "state")) as other:
+                assert await (await open_file(other, b"f")).pread() == b"two"
+            assert await following.pread() == b"two"

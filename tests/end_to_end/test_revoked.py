@@ -1,0 +1,157 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a publisher revokes, as its readers keep it: from servers and trees, withheld, expired and forged."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nfsverity_client.revocations import RevocationStore
+from nfsverity_client.state import State
+
+
+def verdicts(nfsverity: Any, where: str | Path, status: int) -> set[str]:
+    return {file["verdict"] for file in nfsverity.json("verify", str(where), status=status)["files"]}
+
+
+@pytest.fixture
+def two(nfsverity: Any, signed: Path, alice: Any, bob: Any) -> Path:
+    """All but a.txt is signed by bob now, too, in a newer version; the user believes both."""
+    nfsverity("trust", "add", bob.certificate)
+    for path in (signed / "big.bin", signed / "sub" / "tool"):
+        path.write_bytes(b"newer")
+    nfsverity("sign", *bob.options, signed / "big.bin", signed / "sub" / "tool")
+    return signed
+
+
+@pytest.mark.spec("fim-rev-11", "fim-rev-14", "fim-rev-15", "fip-revoke-7", "fip-revoke-8", "fip-revoke-10")
+def test_what_is_revoked_stays_so_when_the_server_is_silent_again(
+    nfsverity: Any, serve: Callable[..., Any], two: Path, alice: Any, bob: Any
+) -> None:
+    url = serve(two).url
+    assert nfsverity("cat", f"{url}/big.bin").out == b"newer"
+    nfsverity("revoke", *alice.options, "--revoke-key", bob.certificate, two)
+    result = nfsverity("cat", f"{url}/big.bin", status=1)
+    assert result.out == b""
+    assert "revoked" in result.err
+    assert nfsverity("cat", f"{url}/a.txt").out == b"hello\n"
+    (item,) = nfsverity.json("trust", "list")["revocations"]
+    assert item["item"].startswith("key:sha256:")
+    for path in (two / ".nfsverity").glob("revocation*"):
+        path.unlink()
+    silent = serve(two, "--listen", "127.0.0.1:0")
+    assert "revoked" in nfsverity("cat", f"{silent.url}/big.bin", status=1).err
+    assert nfsverity.json("trust", "list")["revocations"] == [item]
+    dropped = nfsverity.json("trust", "reset", "--revocations", "--yes", f"{url}/")
+    assert dropped["revocations"] == [{key: item[key] for key in ("item", "note", "since")}]
+    assert nfsverity("cat", f"{silent.url}/big.bin").out == b"newer"
+
+
+@pytest.mark.spec("fim-rev-15", "fim-rev-11")
+def test_a_tree_on_this_machine_has_its_revocation_with_it(nfsverity: Any, two: Path, alice: Any, bob: Any) -> None:
+    nfsverity("revoke", *alice.options, "--revoke-key", bob.certificate, two)
+    files = {file["path"]: file["verdict"] for file in nfsverity.json("verify", str(two), status=1)["files"]}
+    assert {path for path, verdict in files.items() if verdict == "revoked"} == {"big.bin", "sub/tool"}
+    assert len(nfsverity.json("trust", "list")["revocations"]) == 1
+    for path in (two / ".nfsverity").glob("revocation*"):
+        path.unlink()
+    assert verdicts(nfsverity, two / "big.bin", 1) == {"revoked"}
+
+
+def test_a_version_is_revoked(nfsverity: Any, serve: Callable[..., Any], signed: Path, alice: Any) -> None:
+    url = serve(signed).url
+    assert nfsverity("cat", f"{url}/a.txt").out == b"hello\n"
+    nfsverity("revoke", *alice.options, "--revoke-version", signed / "a.txt", signed)
+    assert verdicts(nfsverity, f"{url}/a.txt", 1) == {"revoked"}
+    assert verdicts(nfsverity, f"{url}/empty", 0) == {"verified"}
+    (signed / "a.txt").write_bytes(b"mended\n")
+    nfsverity("sign", *alice.options, signed / "a.txt")
+    assert nfsverity("cat", f"{url}/a.txt").out == b"mended\n"
+
+
+@pytest.mark.spec("fim-rev-9", "fip-revoke-8")
+def test_a_revocation_of_a_stranger_is_told_and_changes_nothing(
+    nfsverity: Any, serve: Callable[..., Any], signed: Path, make_keys: Any, alice: Any
+) -> None:
+    stranger = make_keys("stranger")
+    nfsverity("revoke", *stranger.options, "--revoke-key", alice.certificate, signed)
+    for where in (f"{serve(signed).url}/a.txt", str(signed / "a.txt")):
+        result = nfsverity("verify", where)
+        assert "1 file verified" in result.text
+        assert "the revocation" in result.err
+        assert "untrusted" in result.err
+        assert result.err.count("untrusted") == 1
+    assert nfsverity.json("trust", "list")["revocations"] == []
+
+
+@pytest.mark.spec("fim-rev-7", "fim-rev-10", "fim-rev-9")
+def test_one_that_takes_something_back_is_refused(
+    nfsverity: Any, serve: Callable[..., Any], signed: Path, alice: Any, bob: Any
+) -> None:
+    """A publisher that lost its list, say, or a copy of the tree of which another list was made."""
+    other = shutil.copytree(signed, signed.parent / "other")
+    nfsverity("revoke", *alice.options, "--revoke-key", bob.certificate, signed)
+    nfsverity("verify", f"{serve(signed).url}/")
+    nfsverity("revoke", *alice.options, "--revoke-version", other / "empty", other)
+    result = nfsverity("verify", f"{serve(other).url}/a.txt")
+    assert "rollback: a revocation without what one before it revokes" in result.err
+    assert len(nfsverity.json("trust", "list")["revocations"]) == 1
+
+
+@pytest.mark.spec("fim-rev-12")
+def test_a_list_that_has_ended_lets_nothing_pass(
+    nfsverity: Any, serve: Callable[..., Any], signed: Path, alice: Any
+) -> None:
+    url = serve(signed).url
+    soon = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 4))
+    nfsverity("revoke", *alice.options, "--not-after", soon, signed)
+    nfsverity("verify", f"{url}/a.txt")
+    store = RevocationStore(State(nfsverity.home / "state"))
+    (volume,) = (bytes.fromhex(item["volume"]) for item in nfsverity.json("trust", "list")["bindings"])
+    end = store.of(volume).not_after
+    store.state.close()
+    while time.time() <= end + 1:
+        time.sleep(0.2)
+    assert verdicts(nfsverity, f"{url}/a.txt", 1) == {"record-expired"}
+    nfsverity("revoke", *alice.options, signed)
+    assert verdicts(nfsverity, f"{url}/a.txt", 0) == {"verified"}
+
+
+@pytest.mark.spec("fim-mark-8", "fim-rev-8")
+def test_a_stolen_keys_last_generation_is_overcome(
+    nfsverity: Any, serve: Callable[..., Any], signed: Path, alice: Any, bob: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thief signs a generation near the end with bob's key; alice's newer version passes once that is revoked."""
+    nfsverity("trust", "add", bob.certificate)
+    url = serve(signed).url
+    nfsverity("verify", f"{url}/")
+    stolen = shutil.copytree(signed, signed.parent / "stolen")
+    from nfsverity_publisher.keys import load_signing_key
+    from nfsverity_publisher.publication import Options, publish
+
+    (stolen / "a.txt").write_bytes(b"of the thief\n")
+    with monkeypatch.context() as patched:
+        now = time.time_ns()
+        patched.setattr(time, "time_ns", lambda: now + 200 * 10**9)  # as much ahead as a statement may be issued
+        publish(stolen, [b"a.txt"], [load_signing_key(bob.key, bob.certificate)], Options())
+    thief = serve(stolen, "--listen", "127.0.0.1:0")
+    assert nfsverity("cat", f"{thief.url}/a.txt").out == b"of the thief\n"
+    (signed / "a.txt").write_bytes(b"of alice\n")
+    nfsverity("sign", *alice.options, signed / "a.txt")
+    assert "rollback" in nfsverity("cat", f"{url}/a.txt", status=1).err
+    nfsverity("revoke", *alice.options, "--revoke-key", bob.certificate, signed)
+    assert nfsverity("cat", f"{url}/a.txt").out == b"of alice\n"
+    assert "revoked" in nfsverity("cat", f"{thief.url}/a.txt", status=1).err
+
+
+@pytest.mark.spec("fim-rev-16", "fim-rev-17")
+def test_nothing_is_said_to_be_not_revoked(nfsverity: Any, signed: Path) -> None:
+    for arguments in (("verify", signed), ("show", signed / "a.txt"), ("trust", "list")):
+        result = nfsverity(*arguments)
+        assert "not revoked" not in result.text + result.err

@@ -164,6 +164,7 @@ def test_at_every_step(
 
     def start(*options: str) -> tuple[dict[bytes, bytes], subprocess.CompletedProcess[bytes]]:
         shutil.rmtree(tree, ignore_errors=True)
+        shutil.rmtree(tmp_path / "state", ignore_errors=True)  # the tree goes back to its first version
         shutil.copytree(model, tree)
         arguments = edit(tree)
         before = published(tree)

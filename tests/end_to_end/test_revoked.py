@@ -109,7 +109,7 @@ def test_a_list_that_has_ended_lets_nothing_pass(
     nfsverity: Any, serve: Callable[..., Any], signed: Path, alice: Any
 ) -> None:
     url = serve(signed).url
-    soon = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 4))
+    soon = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 12))
     nfsverity("revoke", *alice.options, "--not-after", soon, signed)
     nfsverity("verify", f"{url}/a.txt")
     store = RevocationStore(State(nfsverity.home / "state"))

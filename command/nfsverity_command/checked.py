@@ -80,6 +80,12 @@ class Checks:
         elif checked.unverified is not None:
             say(unverified_text(checked.url, checked.unverified, checked.verdict))
 
+    def take_back(self, number: int, error: Exception) -> None:
+        """A file that was added as a good one is none, and that is said."""
+        before = self.files[number]
+        self.files[number] = Checked(before.url, before.path, None, error)
+        self._tell(self.files[number], error)
+
     def _tell(self, checked: Checked, error: Exception) -> None:
         text = error_text(error)
         advice = classified(error)[2]

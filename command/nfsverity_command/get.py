@@ -24,6 +24,7 @@ from .progress import Meter, meter
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from nfsverity_client.marks import Raise
     from nfsverity_client.opening import UnverifiedReader
     from nfsverity_client.reader import Reader
     from nfsverity_client.session import Session
@@ -131,6 +132,11 @@ class Got:
         self.checks.add(checked)
         self.transfers.append(transfer)
 
+    def take_back(self, number: int, error: Exception) -> None:
+        """A file that was added as a good one is none."""
+        self.checks.take_back(number, error)
+        self.transfers[number] = None
+
     @property
     def _done(self) -> Sequence[Transfer]:
         return [transfer for transfer in self.transfers if transfer is not None]
@@ -200,6 +206,7 @@ async def _get_file(session: Session, path: bytes, destination: Path, whole: boo
             return _passed(reader), transfer
         with meter(session.url_of(path), reader.size) as shows:
             if old is not None and await stays(reader, old, shows, durably=True):
+                await reader.remembered()
                 reader.passed()
                 transfer = Transfer(0, reader.size, unchanged=True)
             else:
@@ -238,6 +245,8 @@ async def _copy(reader: Reader, old: int | None, file: NewFile, shows: Meter) ->
                 file.write(part)
                 shows.add(len(part))
         transfer = Transfer(reader.size, 0)
+    if not reader.later:
+        await reader.remembered()  # what `update` took from the old file is delivered, too
     reader.passed()
     signed = reader.verified.file  # since its first byte the reader is pinned to this version
     file.executable = signed.executable
@@ -252,22 +261,45 @@ async def _get_tree(session: Session, path: bytes, destination: Path, whole: boo
     from .staging import NewTree
 
     got = Got(Checks())
+    waiting: list[tuple[int, Raise]] = []
     found = await files_below(session, path)
     tree = NewTree(destination)
     with contextlib.closing(tree), meter(session.url_of(path), sum(size for _, size in found)) as shows:
         jobs = (_get_below(session, below, below[len(path) :].lstrip(b"/"), tree, whole, shows) for below, _ in found)
         async with contextlib.aclosing(in_order(jobs, FILES_AT_ONCE)) as results:
-            async for checked, transfer in results:
+            async for checked, transfer, raised in results:
                 got.add(checked, transfer)
+                if raised is not None:
+                    waiting.append((len(got.transfers) - 1, raised))
+        await _remembered(session, got, tree, len(path), waiting)
         if got.checks.status is Exit.OK or any(checked.error is None for checked in got.checks.files):
             tree.commit()
     return got
 
 
+async def _remembered(
+    session: Session, got: Got, tree: NewTree, skip: int, waiting: Sequence[tuple[int, Raise]]
+) -> None:
+    """Wait until all marks are durable: nothing is delivered before (fim-mark-3). Raises `StateError`.
+
+    A file of which another process accepted a newer version meanwhile is left out.
+    """
+    from nfsverity_proto.errors import VerificationError
+
+    for number, raised in waiting:
+        try:
+            await session.durable(raised)
+        except VerificationError as error:
+            checked = got.checks.files[number]
+            error.where = checked.url
+            tree.take_back(checked.path[skip:].lstrip(b"/"))
+            got.take_back(number, error)
+
+
 async def _get_below(
     session: Session, path: bytes, below: bytes, tree: NewTree, whole: bool, shows: Meter
-) -> tuple[Checked, Transfer | None]:
-    """One file of a tree, to where it is kept until all are there."""
+) -> tuple[Checked, Transfer | None, Raise | None]:
+    """One file of a tree, to where it is kept until all are there. It counts when its marks are durable."""
     from nfsverity_client.opening import UnverifiedReader, open_at
     from nfsverity_client.reader import FETCH_DEFAULT
     from nfsverity_proto.errors import NfsVerityError
@@ -291,10 +323,12 @@ async def _get_below(
                     finally:
                         os.close(file.fd)
                     tree.keep(below)
-                    return _passed(reader), transfer
+                    return _passed(reader), transfer, None
+                reader.later = True
                 if old is not None and await stays(reader, old, shows, durably=False):  # the commit syncs
                     reader.passed()
-                    return Checked(url, path, reader.verified), Transfer(0, reader.size, unchanged=True)
+                    checked = Checked(url, path, reader.verified, seen_before=reader.seen_before)
+                    return checked, Transfer(0, reader.size, unchanged=True), reader.version.raised
                 file = tree.create(below, False)
                 created = True
                 try:
@@ -304,6 +338,6 @@ async def _get_below(
     except (NfsVerityError, LocalProblem) as error:
         if created:
             tree.discard(below)
-        return Checked(url, path, None, error), None
+        return Checked(url, path, None, error), None, None
     tree.keep(below)
-    return Checked(url, path, reader.verified, seen_before=reader.seen_before), transfer
+    return Checked(url, path, reader.verified, seen_before=reader.seen_before), transfer, reader.version.raised

@@ -201,6 +201,12 @@ class NewTree:
         """The file is whole and verified: it is for the destination."""
         self._files.append(path)
 
+    def take_back(self, path: bytes) -> None:
+        """A file that was to be kept is not for the destination after all."""
+        if path in self._files:
+            self._files.remove(path)
+            self.discard(path)
+
     def discard(self, path: bytes) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path, dir_fd=self._fd)

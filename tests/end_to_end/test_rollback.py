@@ -280,6 +280,27 @@ def test_without_room_for_marks_nothing_is_delivered(
     nfsverity("cat", f"{url}/a.txt")
 
 
+@pytest.mark.spec("fim-mark-3")
+def test_a_copy_that_stays_has_its_marks_too(
+    nfsverity: Any, place: Any, newer: Path, old: Path, tmp_path: Path
+) -> None:
+    """Where nothing, or not all, is fetched since it is at the destination already."""
+    url = place(newer)
+    files = len(nfsverity.json("get", f"{url}/", str(tmp_path / "all"))["files"])
+    nfsverity("get", f"{url}/big.bin", tmp_path / "one")
+    state = nfsverity.home / "state" / "state.db"
+    for source, destination, marks in ((f"{url}/", "all", files), (f"{url}/big.bin", "one", 1)):
+        for path in state.parent.glob("state.db*"):
+            path.unlink()
+        nfsverity("get", source, tmp_path / destination)
+        assert nfsverity.json("trust", "list")["marks"][0]["files"] == marks
+    state.unlink()
+    for _ in range(2):
+        assert full(nfsverity, "get", f"{url}/", tmp_path / "all", room=10**4).returncode == 4
+        assert full(nfsverity, "get", f"{url}/", tmp_path / "fresh", room=10**4).returncode == 4
+    assert not (tmp_path / "fresh").exists()
+
+
 def test_damaged_state_is_an_error_that_says_what_to_do(nfsverity: Any, newer: Path) -> None:
     nfsverity("verify", newer)
     state = nfsverity.home / "state" / "state.db"

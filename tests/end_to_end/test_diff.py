@@ -113,7 +113,9 @@ def large(nfsverity: Any, alice: Any, signed: Path) -> Path:
     other = shutil.copytree(signed, signed.parent / "other")
     with (other / "large").open("r+b") as file:
         file.seek(1000 * 4096)
-        file.write(b"!")
+        was = file.read(1)
+        file.seek(1000 * 4096)
+        file.write(bytes([was[0] ^ 1]))
     nfsverity("sign", *alice.options, other / "large")
     return other
 

@@ -40,7 +40,7 @@ def test_a_stolen_key(nfsverity: Any, alice: Any, bob: Any, signed: Path) -> Non
     again = nfsverity.json("revoke", *bob.options, "--days", "7", signed)
     assert [one["new"] for one in again["items"]] == [False]
     assert again["invalid"] == []
-    assert int(again["not_after"]) == int(again["issued"]) + 7 * 86400
+    assert 0 <= int(again["issued"]) + 7 * 86400 - int(again["not_after"]) <= 5  # they are two looks at the clock
     assert int(again["generation"]) > int(report["generation"])
     assert "this one has none" in nfsverity("revoke", *bob.options, signed).err
     assert nfsverity("revoke", *bob.options, signed).err == ""
@@ -84,7 +84,8 @@ def test_everybody_can_list_it(nfsverity: Any, alice: Any, bob: Any, signed: Pat
         assert "untrusted" in stranger.err
         assert made["items"][0]["digest"] in stranger.text
     path = signed / ".nfsverity" / "revocation"
-    path.write_bytes(path.read_bytes()[:-1] + b"\1")
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     for target in (str(signed), url):
         assert "bad-signature" in nfsverity("revoke", "--list", "--trust", bob.certificate, target, status=1).err
 

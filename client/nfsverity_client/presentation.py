@@ -49,6 +49,10 @@ class TooLarge(NfsVerityError):
     """The file is too large to be reconstructed."""
 
 
+class GrantsLess(NfsVerityError):
+    """The server grants less data in one reply than was to be asked for: the connection is not the one it was."""
+
+
 class TreeFailed(Mismatch):
     """Hashes of a whole level, as received, do not fold to the root."""
 
@@ -60,7 +64,7 @@ class Caller(Protocol):
 
     async def call(self, procedure: m.Procedure[Any, Ok], arguments: Any) -> Ok: ...
 
-    async def call_holding(self, procedure: m.Procedure[Any, Ok], arguments: Any) -> Held[Ok]: ...
+    async def call_holding(self, procedure: m.Procedure[Any, Ok], arguments: Any, *, data: int = 0) -> Held[Ok]: ...
 
 
 def spans(shape: Shape, first: int, end: int, most: int = SPAN) -> Iterator[tuple[int, int]]:
@@ -80,7 +84,7 @@ def window(shape: Shape) -> int:
 async def read_verified(caller: Caller, version: Version, first: int, end: int, presentation: Presentation) -> Span:
     """Units [first, end), at most `LONG_SPAN` bytes or one unit, verified under the lowest nodes that are known.
 
-    Raises `UnitsFailed`, `StatusError`, `PeerError`.
+    Raises `GrantsLess` where `end - first` units are more than `SPAN`; `UnitsFailed`, `StatusError`, `PeerError`.
     """
     anchors = version.nodes.anchors(first, end)
     due = _due(version, anchors)
@@ -152,6 +156,7 @@ async def _receive(
             m.ReadArgs(
                 version.handle, version.tag, at, min(step, slice_end - at), level if at == slice_first else None
             ),
+            data=min(step, slice_end - at) << slice_log2(version.shape),
         )
         for at in range(slice_first, slice_end, step)
     )

@@ -38,6 +38,7 @@ from .presentation import (
     LONG_SPAN,
     SPAN,
     WINDOW,
+    GrantsLess,
     Presentation,
     TreeFailed,
     prepare,
@@ -255,10 +256,25 @@ class Reader:
         return LONG_SPAN if self.session.read_most >= LONG_SPAN else SPAN
 
     async def _span(self, version: Version, first: int, end: int) -> Span:
-        read = partial(read_verified, self.session, version, first, end, self.presentation)
+        read = partial(self._read, version, first, end)
         span = await self.attempt(version, read)
         self._resolves = 0
         return span
+
+    async def _read(self, version: Version, first: int, end: int) -> Span:
+        """Units [first, end), in smaller calls where the connection is another one now that grants less."""
+        try:
+            return await read_verified(self.session, version, first, end, self.presentation)
+        except GrantsLess:
+            parts = [
+                await read_verified(self.session, version, *units, self.presentation)
+                for units in spans(version.shape, first, end)
+            ]
+        whole = Span(first, end, parts[0].start, sum(part.length for part in parts), [])
+        for part in parts:
+            whole.pieces += part.pieces
+            whole.holders += part.holders
+        return whole
 
     async def attempt(self, version: Version, work: Callable[[], Awaitable[T]], *, asked_again: bool = False) -> T:
         """The result of `work`, done again as often as trouble can be settled.

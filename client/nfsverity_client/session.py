@@ -54,7 +54,7 @@ from .connection import Connection, Held, Traffic, connect
 from .gates import ENFORCING, Gates, Rules
 from .marks import Judged, MarkStore, Raise, Seen, judged
 from .node_cache import NodeCache, SessionNodes
-from .presentation import Presentation
+from .presentation import GrantsLess, Presentation
 from .revocations import RevocationStore, accepted
 from .state import State
 
@@ -143,6 +143,9 @@ class Session:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connection: Connection | None = None
         self.read_most = m.DATA_MIN
+        """Bytes of data that may be asked for at once, on the present connection."""
+        self._limits_of: Connection | None = None
+        """The connection on which LIMITS was asked last."""
         self._connecting = asyncio.Lock()
         self._left: list[Connection] = []
         """Connections of other event loops; after a fork, of the other process."""
@@ -171,8 +174,13 @@ class Session:
         held.release()
         return ok
 
-    async def call_holding(self, procedure: m.Procedure[Any, Ok], arguments: Any, *, wait: float = 0.0) -> Held[Ok]:
+    async def call_holding(
+        self, procedure: m.Procedure[Any, Ok], arguments: Any, *, wait: float = 0.0, data: int = 0
+    ) -> Held[Ok]:
         """The result, whose `Tail` is a view. `wait`: seconds by which the server may hold the call.
+
+        `data`: bytes of data that it asks for. Raises `GrantsLess` where the connection, which may be another one
+        than when they were planned, has not as many.
 
         Made again while the server is busy (not where it may hold it), and on a new connection where the old
         one was lost: every procedure is idempotent (fip-rpc-19, fip-client-3). Raises `StatusError`, `PeerError`.
@@ -187,7 +195,12 @@ class Session:
                     try:
                         connection = await self._connected()
                         connected = asked = True
-                        return await connection.call_holding(procedure, arguments)
+                        if data > self.read_most and not await self._grants(connection, data):
+                            raise GrantsLess(f"{data} bytes at once are more than {self.url.server} grants")
+                        held = await connection.call_holding(procedure, arguments)
+                        if isinstance(held.ok, m.LimitsOk):
+                            self._take_limits(connection, held.ok)
+                        return held
                     except Unreachable:
                         losses += 1
                         if losses > RECONNECTS or (losses == 1 and not connected):
@@ -225,10 +238,23 @@ class Session:
 
         Raises `StatusError`, `PeerError`.
         """
-        if self.read_most > m.DATA_MIN:
-            return
-        ok = await self.call(m.LIMITS, None)
-        self.read_most = max(m.DATA_MIN, min(ok.max_data, m.DATA_MAX))
+        if self._limits_of is None or self._limits_of is not self._connection:
+            await self.call(m.LIMITS, None)
+        if self._limits_of is None or self._limits_of is not self._connection:
+            self.read_most = m.DATA_MIN  # another connection was begun meanwhile
+
+    async def _grants(self, connection: Connection, data: int) -> bool:
+        """Whether so many bytes may be asked for at once. Raises `StatusError`, `PeerError`."""
+        if self._limits_of is not connection:
+            held = await connection.call_holding(m.LIMITS, None)
+            self._take_limits(connection, held.ok)
+            held.release()
+        return self._limits_of is connection and data <= self.read_most
+
+    def _take_limits(self, connection: Connection, ok: m.LimitsOk) -> None:
+        if self._connection is connection:
+            self._limits_of = connection
+            self.read_most = max(m.DATA_MIN, min(ok.max_data, m.DATA_MAX))
 
     def pause_before_poll(self, path: bytes) -> float:
         """Seconds to let pass before a poll for a file may be sent; where it is none, it is taken for sent now."""

@@ -61,3 +61,33 @@ async def test_a_value_out_of_bounds_is_taken_for_the_bound(served: Served, said
         assert await (await open_file(opened, b"long")).pread() == CONTENT
         largest = max(call.arguments.count << 16 for call in adversary.calls if call.procedure is m.READ)
         assert largest == (SPAN if said < LONG_SPAN else LONG_SPAN)
+
+
+@pytest.mark.spec("fip-limits-1", "fip-client-3", "fip-read-8")
+@pytest.mark.parametrize("how", Presentation)
+async def test_a_connection_that_is_begun_again_may_grant_less(served: Served, how: Presentation) -> None:
+    """The server is another one by then, which does no more than it must: what is left is cut anew."""
+    async with between(served.port) as adversary, session(adversary.where) as opened:
+        lines: list[object] = []
+
+        async def strict(call: Call) -> None:
+            if not lines and call.procedure is m.READ and call.arguments.first << 16 >= 2**22:
+                lines.append(call.line)
+                call.line.close()
+                return
+            less = bool(lines) and call.line is not lines[0]
+            if less and call.procedure is m.LIMITS:
+                await call.answer(m.LimitsOk(3, SPAN, 4096, 32, 60_000, (1,), (1,)))
+            elif less and call.procedure is m.READ and call.arguments.count << 16 > SPAN:
+                await call.answer(m.Status.INVALID)
+            else:
+                await call.forward()
+
+        reader = await open_file(opened, b"long", presentation=how)
+        await opened.ask_limits()
+        adversary.on_call = strict
+        assert await reader.pread() == CONTENT
+        after = [call for call in adversary.calls if lines and call.line is not lines[0]]
+        assert lines
+        assert [call.procedure for call in after].count(m.LIMITS) <= 4
+        assert max(call.arguments.count << 16 for call in after if call.procedure is m.READ) == SPAN

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import os
@@ -11,11 +12,13 @@ import random
 import sqlite3
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
+from adversary import Reply, between, flipped
 from nfsverity_proto import messages as m
 from nfsverity_proto.record import decode_record
 from nfsverity_proto.revocation import key_item, version_item
@@ -402,6 +405,31 @@ def swap_names(root: Path, one: str, two: str) -> None:
         for old, new in ((one, "x"), (two, one), ("x", two)):
             (root / old).rename(root / new)
             database.execute("UPDATE entry SET name = ? WHERE name = ?", (new.encode(), old.encode()))
+
+
+@pytest.mark.spec("fip-client-20")
+@pytest.mark.parametrize("presentation", PRESENTATIONS)
+@pytest.mark.parametrize("times", [1, 2])
+async def test_what_failed_is_asked_for_again_once(own: Published, peer: Peer, presentation: str, times: int) -> None:
+    """An update that ended between the trouble and V1 looks just so: once for the first units, once when pinned."""
+    large = (own.root / "large").read_bytes()
+    spoilt: Counter[int] = Counter()
+
+    async def spoil(reply: Reply) -> None:
+        call = reply.call
+        where = getattr(call.arguments, "first", 0)
+        if call.procedure in (m.FETCH, m.READ) and spoilt[where] < times:
+            spoilt[where] += 1
+            await reply.send(flipped(reply.message, len(reply.message) - 1, 1))
+        else:
+            await reply.send()
+
+    with serving(own.root) as served:
+        async with between(served.port) as adversary:
+            adversary.on_reply = spoil
+            read = await asyncio.to_thread(peer.read, adversary.port, "large", presentation)
+    assert read == ((0, large, "") if times == 1 else (1, b"", "mismatch"))
+    assert times == 2 or set(spoilt) == {0, 256}
 
 
 @pytest.mark.spec("fip-client-22", "fim-upd-3")

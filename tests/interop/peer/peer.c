@@ -69,12 +69,17 @@ static _Noreturn void trouble_here(const char *what)
 
 /* Opening */
 
+static uint64_t delivered; /* units of the version */
+static bool asked_again;   /* whether V3 was reached for what comes after them */
+
 static void forget_version(void)
 {
     free_verified(&version);
     free(table);
     table = NULL;
     memset(known, 0, sizeof known);
+    delivered = 0;
+    asked_again = false;
 }
 
 /* Verify a record that was received, and read by it from now on. */
@@ -184,7 +189,8 @@ static void open_file(void)
     FREE(record, &result);
 }
 
-/* V1 to V4, for a wait budget of zero. Returns if the reader is to begin again, with a newer version. */
+/* V1 to V4, for a wait budget of zero. Returns if the reader is to go on after what it has delivered: nothing, if
+ * there is a newer version. */
 static void settle(enum outcome trouble)
 {
     unsigned char digest_of_record[HASH_MAX];
@@ -217,7 +223,9 @@ static void settle(enum outcome trouble)
     }
     if (status == FIP_UPDATING) /* V4, with nothing left of the budget */
         end_with("updating");
-    end_with(trouble == FAILED_UNIT ? "mismatch" : "stale"); /* V3 */
+    if (asked_again) /* V3 */
+        end_with(trouble == FAILED_UNIT ? "mismatch" : "stale");
+    asked_again = true;
 }
 
 /* Nodes */
@@ -412,6 +420,8 @@ static enum outcome read_chunk(uint64_t a, uint64_t b, char *data)
         at += bytes_of(&version.tree, from, end);
     }
     deliver(data, bytes_of(&version.tree, a, b));
+    delivered = b;
+    asked_again = false;
     return DONE;
 }
 
@@ -524,7 +534,7 @@ static enum outcome reconstruct(void)
     return outcome;
 }
 
-static enum outcome read_all(uint64_t from)
+static enum outcome read_all(void)
 {
     unsigned char empty[HASH_MAX];
     enum outcome outcome = DONE;
@@ -533,7 +543,9 @@ static enum outcome read_all(uint64_t from)
         digest(version.tree.hash, "", 0, empty);
         return is_root(empty) ? DONE : FAILED_UNIT;
     }
-    if (presentation == AHEAD) {
+    if (table != NULL) {
+        /* it has verified before */
+    } else if (presentation == AHEAD) {
         unsigned int level = 0;
         while (ceil_div(version.tree.n, level) > TREE_NODES)
             level++;
@@ -541,17 +553,18 @@ static enum outcome read_all(uint64_t from)
     } else if (presentation == RECONSTRUCT) {
         outcome = reconstruct();
     }
-    return outcome == DONE ? for_each_chunk(from, read_chunk) : outcome;
+    return outcome == DONE ? for_each_chunk(delivered, read_chunk) : outcome;
 }
 
 /* Open the file and take its first units along, in one call. False: open it in another way. */
-static bool fetch(uint64_t *units, enum outcome *outcome)
+static bool fetch(enum outcome *outcome)
 {
     fip_fetch_args arguments = {{0, NULL}, {expected.path.size, expected.path.data}, FIP_FETCH_MAX};
     fip_fetch_result result;
     const fip_fetch_ok *ok = &result.fip_fetch_result_u.ok;
     const struct tree *tree = &version.tree;
     fip_status status = CALL(FIPPROC_FETCH, fetch, &arguments, &result);
+    uint64_t units;
     size_t proof = 0;
 
     if (status == FIP_UNSIGNED)
@@ -562,21 +575,23 @@ static bool fetch(uint64_t *units, enum outcome *outcome)
         trouble_with_peer("the server does not serve the file");
     take_handle(&ok->object);
     take_record(ok->record.record_val, ok->record.record_len); /* before anything else (fip-fetch-6) */
-    *units = FIP_FETCH_MAX >> tree->unit_log2;
+    units = FIP_FETCH_MAX >> tree->unit_log2;
     if (tree->size <= FIP_FETCH_MAX)
-        *units = tree->n;
-    if (*units > 0)
-        proof = proof_length(tree, 0, *units, tree->height) * tree->hash->length;
-    if (ok->data.data_len != bytes_of(tree, 0, *units) || ok->proof.fip_proof_len != proof)
+        units = tree->n;
+    if (units > 0)
+        proof = proof_length(tree, 0, units, tree->height) * tree->hash->length;
+    if (ok->data.data_len != bytes_of(tree, 0, units) || ok->proof.fip_proof_len != proof)
         trouble_with_peer("malformed-reply: data or proof of the wrong length"); /* fip-fetch-7 */
     *outcome = DONE;
-    if (*units > 0) {
+    if (units > 0) {
         unsigned int level;
         const unsigned char *value = anchor(0, tree->n, &level);
-        if (verify_units(0, *units, level, value, ok->data.data_val, ok->proof.fip_proof_val))
+        if (verify_units(0, units, level, value, ok->data.data_val, ok->proof.fip_proof_val)) {
             deliver(ok->data.data_val, ok->data.data_len);
-        else
+            delivered = units;
+        } else {
             *outcome = FAILED_UNIT;
+        }
     }
     FREE(fetch, &result);
     return true;
@@ -612,7 +627,6 @@ static void read_plain(void)
 int main(int count, char **words)
 {
     enum outcome outcome = DONE;
-    uint64_t from = 0;
 
     for (presentation = 0; count >= 7 && presentation < PRESENTATIONS; presentation++)
         if (strcmp(words[6], names[presentation]) == 0)
@@ -632,12 +646,11 @@ int main(int count, char **words)
         return 0;
     }
     ask_revocation();
-    if (presentation != INLINE || !fetch(&from, &outcome))
+    if (presentation != INLINE || !fetch(&outcome))
         open_file();
-    while (outcome != DONE || (outcome = read_all(from)) != DONE) {
+    while (outcome != DONE || (outcome = read_all()) != DONE) {
         settle(outcome);
         outcome = DONE;
-        from = 0;
     }
     if (fflush(stdout) != 0)
         trouble_here("standard output");

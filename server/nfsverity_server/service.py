@@ -53,7 +53,7 @@ class Service:
     def __init__(self, catalog: Catalog, trees: Trees) -> None:
         self.catalog = catalog
         self.trees = trees
-        self._polls = Polls(self._state)
+        self._polls = Polls(self._state, self._publication)
         self._said: OrderedDict[bytes, float] = OrderedDict()
         """The objects of which UPDATING was said lately, and when, by the monotonic clock."""
         self._published_revocation = PublishedRevocation(catalog.root)
@@ -159,6 +159,10 @@ class Service:
             return State(answer.status, False)
         except (OSError, NfsVerityError):
             return State(Status.IO, False)
+
+    def _publication(self) -> object:
+        self.catalog.refresh()
+        return self.catalog.head
 
     def _is_updating(self, file: OpenFile) -> bool:
         """Whether there is reason to expect a new record (fip-status-9): the file was changed, just now."""

@@ -23,7 +23,9 @@ from nfsverity_proto.hashes import hash_by_name
 from nfsverity_proto.trust import TrustEntry
 from nfsverity_proto.url import Url
 from nfsverity_publisher.keys import SigningKey, make_key
-from nfsverity_publisher.publication import Options, Report, publish
+from nfsverity_publisher.publication import publish
+from nfsverity_publisher.transaction import Options, Report
+from nfsverity_publisher.volume import publish_volume
 from nfsverity_server.catalog import Catalog
 from nfsverity_server.listener import listen, serve
 from nfsverity_server.service import Service
@@ -149,6 +151,22 @@ class Published:
         report = publish(self.root, [os.fsencode(path) for path in below or ("",)], signing, options)
         assert not report.failed, report.failed
         return report
+
+    def sign_volume(self, *below: str, **options: Any) -> Report:
+        """As one volume."""
+        paths = [os.fsencode(path) for path in below or ("",)]
+        report = publish_volume(self.root, paths, [self.keys.signing], Options(**options))
+        assert not report.failed, report.failed
+        return report
+
+
+def publish_as_volume(root: Path, files: Mapping[str, bytes], **options: Any) -> Published:
+    """Write files, and sign them all as one volume."""
+    root.mkdir(exist_ok=True)
+    published = Published(root, keys())
+    published.write(files)
+    published.sign_volume(**options)
+    return published
 
 
 def publish_tree(root: Path, files: Mapping[str, bytes], *, signer: Keys | None = None, **options: Any) -> Published:

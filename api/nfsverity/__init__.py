@@ -14,6 +14,7 @@ user can say otherwise for some files; these say so, as `file.unverified`.)
 """
 
 from nfsverity_client.diff import Incomparable, Range
+from nfsverity_client.listing import Listed
 from nfsverity_client.opening import UnverifiedReader
 from nfsverity_client.policy import PolicyError
 from nfsverity_client.presentation import Presentation
@@ -30,6 +31,7 @@ from nfsverity_proto.trust import TrustEntry
 from nfsverity_proto.verification import Verified
 
 from ._diff import FileDifference, diff, diff_trees
+from ._exported import export, verify_export
 from ._file import File
 from ._publish import sign, verify
 from ._tree import AsyncTree, Tree, TreeOptions, open_tree, open_tree_async
@@ -39,6 +41,7 @@ __all__ = [
     "File",
     "FileDifference",
     "Incomparable",
+    "Listed",
     "Mismatch",
     "NfsVerityError",
     "PeerError",
@@ -57,8 +60,10 @@ __all__ = [
     "Verified",
     "diff",
     "diff_trees",
+    "export",
     "open_tree",
     "open_tree_async",
     "sign",
     "verify",
+    "verify_export",
 ]

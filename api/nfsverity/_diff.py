@@ -20,11 +20,14 @@ from typing import Protocol, TypeVar, Unpack
 from nfsverity_client import diff as trees
 from nfsverity_client.delta import ServedTree
 from nfsverity_client.diff import Incomparable, Node, Range, TreeSource
+from nfsverity_client.listing import list_below
 from nfsverity_client.pipeline import in_order
 from nfsverity_client.reader import open_file
 from nfsverity_client.session import Session
 from nfsverity_client.trust_store import Bindings
+from nfsverity_client.volume import find
 from nfsverity_proto import messages as m
+from nfsverity_proto.entry import DirectoryNode, EntryType
 from nfsverity_proto.errors import MalformedMessage, Mismatch, NfsVerityError, Unsigned, VerificationError
 from nfsverity_proto.hashes import Hash, hash_by_number
 from nfsverity_proto.path import join_path, split_path
@@ -103,12 +106,15 @@ class Place(Protocol):
 
 @dataclass(slots=True)
 class ServedPlace:
-    """Names are the server's word."""
+    """Names are verified in a volume, where links are passed over, and else the server's word."""
 
     session: Session
     path: bytes
 
     async def is_directory(self) -> bool:
+        found = await find(self.session, self.path)
+        if found is not None:
+            return found[1] is None or isinstance(found[1].node, DirectoryNode)
         return (await self.session.resolve(self.path)).attributes.type is m.FileType.DIRECTORY
 
     async def version(self, below: bytes) -> Version:
@@ -117,8 +123,10 @@ class ServedPlace:
         return Version(reader.url, reader.verified, ServedTree(reader, reader.version))
 
     async def names(self, below: bytes) -> AsyncIterator[tuple[bytes, bool]]:
-        async for entry in self.session.list(join_path(self.path, below)):
-            yield entry.name, entry.attributes.type is m.FileType.DIRECTORY
+        async with contextlib.aclosing(list_below(self.session, join_path(self.path, below))) as listed:
+            async for entry in listed:
+                if entry.type is not EntryType.LINK:
+                    yield entry.path.rpartition(b"/")[2], entry.type is EntryType.DIRECTORY
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ import contextlib
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
@@ -23,9 +23,24 @@ from nfsverity_client.marks import Judged, MarkStore, Raise, Seen, judged
 from nfsverity_client.revocations import RevocationStore, accepted
 from nfsverity_client.state import State
 from nfsverity_client.trust_store import Bindings
-from nfsverity_proto.errors import Equivocation, Mismatch, Rollback, Unsigned, VerificationError, WrongVolume
+from nfsverity_proto.entry import DirectoryNode, Entry, FileNode, kind_of
+from nfsverity_proto.errors import (
+    Absent,
+    Equivocation,
+    Hidden,
+    IsRevoked,
+    Mismatch,
+    NotMember,
+    OtherHead,
+    Rollback,
+    Unsigned,
+    VerificationError,
+    WrongKind,
+    WrongVolume,
+)
 from nfsverity_proto.hashes import HASH_NUMBERS, Hash, hash_by_number
 from nfsverity_proto.marks import NO_MARKS
+from nfsverity_proto.member import check_head, verify_listed, verify_member
 from nfsverity_proto.path import split_path
 from nfsverity_proto.policy import Action, Gate, Logged, Rule, WithoutRecord, named
 from nfsverity_proto.proof import split_hashes
@@ -40,16 +55,25 @@ from nfsverity_proto.verification import (
     Expected,
     Verified,
     accept_revocation,
+    check_freshness,
+    verify_head,
     verify_record,
 )
 from nfsverity_store.content import NotRegular, open_below
 from nfsverity_store.hashing import RUN_LOG2, ChangedSize, hash_run, hash_runs, leaves
-from nfsverity_store.index import ROOT_ID, Index, IndexEntry, open_index
+from nfsverity_store.index import ROOT_ID, IndexEntry
 from nfsverity_store.kept import kept_tree
 from nfsverity_store.layout import DIRECTORY, DIRECTORY_BYTES, Head, find_root, read_head
 from nfsverity_store.nodes import Nodes
+from nfsverity_store.published import Published, open_published
 from nfsverity_store.revocation import PublishedRevocation
+from nfsverity_store.volume_index import VolumeEntry
+from nfsverity_store.volume_view import VolumeView
 
+from ._local_volume import look_up, members, node_error
+
+_MAY_BE_OLD = (Mismatch, Unsigned, Rollback, Absent, Hidden, OtherHead, NotMember, FileNotFoundError)
+"""What may come from a publication that is not the present one any more."""
 PUBLICATIONS_MAX = 4
 """How often a file is judged again because a newer publication appeared meanwhile."""
 
@@ -95,6 +119,16 @@ class FileResult:
     """Of what is unverified, where it was asked."""
     rules: tuple[tuple[Gate, Rule], tuple[Gate, Rule]] | None = field(default=None, repr=False)
     """Those at the gates open and read, by which it was judged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An entry of a volume that folds to its head, and the row that it was made of."""
+
+    view: VolumeView
+    head: Verified
+    entry: Entry
+    row: VolumeEntry
 
 
 def file_url(path: bytes) -> str:
@@ -143,10 +177,14 @@ class LocalTree:
     refused: Callable[[VerificationError], None] | None = None
     """Told the verdict of a revocation in the tree that is not accepted; all goes on without it (fim-rev-9)."""
     head: Head = field(init=False)
-    index: Index = field(init=False)
+    index: Published = field(init=False)
     skipped: list[tuple[bytes, str]] = field(init=False, default_factory=list)
     """Symbolic links and special files that `verify` met: path and what it is. They have no record."""
     _certificates: list[bytes] = field(init=False)
+    _head: Judged | None = field(init=False, default=None)
+    """Of the volume that is published now, once it was verified."""
+    _older: list[Published] = field(init=False, default_factory=list)
+    """Publications that something may still be gone through from."""
     _marks: MarkStore | None = field(init=False, default=None)
     _revocations: RevocationStore | None = field(init=False, default=None)
     _published: PublishedRevocation = field(init=False)
@@ -165,7 +203,8 @@ class LocalTree:
         self._open()
 
     def _open(self) -> None:
-        self.head, self.index = open_index(self.root)
+        self.head, self.index = open_published(self.root)
+        self._head = None
         try:
             self._certificates = self.index.certificates()
         except BaseException:
@@ -173,7 +212,8 @@ class LocalTree:
             raise
 
     def close(self) -> None:
-        self.index.close()
+        for index in (*self._older, self.index):
+            index.close()
 
     @property
     def url(self) -> str:
@@ -192,11 +232,7 @@ class LocalTree:
 
     def size(self, below: bytes = b"") -> int:
         """Bytes that were signed at a path and below it."""
-        entry = self.index.by_path(below)
-        if entry is None:
-            return 0
-        entries = [entry] if entry.is_file else [file for _, file in self.index.files(entry.id)]
-        return sum(file.seen.size for file in entries if file.seen is not None)
+        return self.index.size(below)
 
     def verify(self, below: bytes = b"") -> Iterator[FileResult]:
         """Every file at a path and below it, whether it has a record or not: first a directory's files.
@@ -233,6 +269,17 @@ class LocalTree:
         if entry is None and not os.path.isdir(os.path.join(os.fsencode(self.root), below)):
             yield self._verify_file(below)
             return
+        if isinstance(self.index, VolumeView):
+            try:
+                head = self._volume_head()
+            except VerificationError as error:
+                if self.gates.is_silent:
+                    error.where = self.url_of(below)
+                    yield FileResult(below, error)
+                    return
+            else:
+                yield from self._verify_volume(self.index, head.verified, below)
+                return
         directories = [below]
         while directories:
             path = directories.pop()
@@ -256,6 +303,66 @@ class LocalTree:
                 yield self._verify_file(below)
             elif kind not in (None, "directory"):
                 self.skipped.append((below, str(kind)))
+
+    def _verify_volume(self, view: VolumeView, head: Verified, below: bytes) -> Iterator[FileResult]:
+        """All that a volume has at a directory and below it, and all that is there beside it."""
+        children: dict[bytes, Listed] = {}
+        at, later = below, {below}
+        try:
+            for entry, row in members(view, head, below):
+                if entry.parent != at:
+                    yield from self._verify_children(at, children)
+                    later.discard(at)
+                    at, children = entry.parent, {}
+                children[entry.name] = Listed(view, head, entry, row)
+                if isinstance(entry.node, DirectoryNode):
+                    later.add(entry.path)
+        except VerificationError as error:
+            error.where = self.url_of(below)
+            yield FileResult(below, error)
+            return
+        yield from self._verify_children(at, children)
+        later.discard(at)
+        for path in sorted(later):  # those without entries
+            yield from self._verify_children(path, {})
+
+    def _verify_children(self, path: bytes, children: Mapping[bytes, Listed]) -> Iterator[FileResult]:
+        """What is in one directory of a volume; below what it should not have, too."""
+        try:
+            present = _list(self.root, path)
+        except OSError as error:
+            present = {}
+            yield FileResult(path, error)
+        for name in sorted(children.keys() | present.keys()):
+            below = path + b"/" + name if path else name
+            listed, kind = children.get(name), present.get(name)
+            if kind == "special file" and listed is None:
+                self.skipped.append((below, kind))
+            elif (listed is not None and isinstance(listed.entry.node, FileNode)) or (
+                listed is None and kind == "file"
+            ):
+                yield self._verify_file(below, listed)
+            else:
+                problem = self._node_error(below, None if listed is None else listed.entry, kind)
+                if problem is not None:
+                    yield FileResult(below, problem)
+                if listed is None and kind == "directory":
+                    yield from self._verify_children(below, {})
+
+    def _node_error(self, path: bytes, entry: Entry | None, kind: str | None) -> VerificationError | OSError | None:
+        """What is wrong with a link or directory, by the volume that is published now."""
+        try:
+            problem = node_error(self.root, path, entry, kind)
+            while problem is not None and self._refresh() and isinstance(self.index, VolumeView):
+                found = look_up(self.index, self._volume_head().verified, path)
+                problem = node_error(self.root, path, None if found is None else found[0], kind)
+        except VerificationError as error:
+            problem = error
+        except OSError as error:
+            return error
+        if problem is not None:
+            problem.where = self.url_of(path)
+        return problem
 
     def _children(self, path: bytes) -> dict[bytes, IndexEntry]:
         entry = self._entry(path)
@@ -308,15 +415,18 @@ class LocalTree:
         why = next((rule for _, rule in both if rule.action is not Action.ENFORCE), enter)
         return FileResult(path, unverified=f"{why} has let it pass", verdict=verdict)
 
-    def _verify_file(self, path: bytes) -> FileResult:
+    def _verify_file(self, path: bytes, listed: Listed | None = None) -> FileResult:
+        """`listed`: its entry, where that was verified already."""
         both = self._rules(path)
         if all(rule.action is Action.DISABLE for _, rule in both):
             return FileResult(path, rules=both)
         rules = _enforcing(both)
         for _ in range(PUBLICATIONS_MAX):
-            entry = self._entry(path)
-            result = replace(self._verify_entry(path, entry, rules), rules=both)
-            if not isinstance(result.error, Mismatch | Unsigned | Rollback | FileNotFoundError) or not self._refresh():
+            if listed is not None and listed.view is not self.index:
+                listed = None
+            entry = self._entry(path) if listed is None else None
+            result = replace(self._verify_entry(path, entry, rules, listed), rules=both)
+            if not isinstance(result.error, _MAY_BE_OLD) or not self._refresh():
                 break
             newer = self._entry(path)
             if (newer and newer.record) == (entry and entry.record):
@@ -329,12 +439,14 @@ class LocalTree:
             return False
         previous = self.index
         self._open()
-        previous.close()
+        self._older.append(previous)
         return True
 
-    def _verify_entry(self, path: bytes, entry: IndexEntry | None, rules: Rules) -> FileResult:
+    def _verify_entry(
+        self, path: bytes, entry: IndexEntry | None, rules: Rules, listed: Listed | None = None
+    ) -> FileResult:
         try:
-            judged = self._judge(path, entry, rules)
+            judged = self._judge(path, entry, rules) if listed is None else self._judge_member(path, listed, rules)
         except VerificationError as error:
             for _, rule in rules:
                 named(error, rule)
@@ -342,7 +454,7 @@ class LocalTree:
             return FileResult(path, error)
         verified = judged.verified
         try:
-            problem, bad = self._check_content(path, verified, entry)
+            problem, bad = self._check_content(path, verified, entry, listed)
         except OSError as error:
             return FileResult(path, error, (), verified, judged.seen_before, judged.raised)
         if problem is not None:
@@ -362,6 +474,8 @@ class LocalTree:
 
     def _judge(self, path: bytes, entry: IndexEntry | None, rules: Rules) -> Judged:
         """Steps 0 to 12. Binds the tree at its first use. Raises `VerificationError`, `StateError`."""
+        if isinstance(self.index, VolumeView):
+            return self._judge_member(path, entry, rules)
         if entry is None or entry.record is None:
             raise Unsigned("there is no record for it in the published tree")
         record, expected = entry.record, self.expected(path)
@@ -388,6 +502,66 @@ class LocalTree:
             if self._marks is None
             else judged(self._marks, verified, expected, self.trust, seen, revoked)
         )
+
+    def _volume_head(self) -> Judged:
+        """The head of the volume, verified once. Raises `VerificationError`, `StateError`."""
+        if self._head is not None:
+            return self._head
+        if not isinstance(self.index, VolumeView):
+            raise WrongKind("the tree is no volume any more", expected="a volume", found="a record for each file")
+        record, expected = self.index.record, Expected(b"", self.volumes, self.url)
+        self._learn_revoked(expected)
+        revoked: Revocations = self._revocations or Revoked(self.revoked)
+        seen = Seen(NO_MARKS if self._marks is None else self._marks)
+        try:
+            with contextlib.nullcontext() if self.state is None else self.state.snapshot():
+                verified = verify_head(
+                    record, expected, self.trust, self.certificates(record), self._now(), ALL_ALGORITHMS, seen, revoked
+                )
+        except (Rollback, Equivocation) as error:
+            if self._marks is not None:
+                self._marks.explain(error, record)
+            raise
+        self._bind(verified)
+        marks = self._marks
+        self._head = Judged(verified) if marks is None else judged(marks, verified, expected, self.trust, seen, revoked)
+        return self._head
+
+    def _judge_member(self, path: bytes, found: IndexEntry | Listed | None, rules: Rules) -> Judged:
+        """A file of the volume, under its head. Raises `VerificationError`, `StateError`."""
+        head = self._volume_head()
+        expected = self.expected(path)
+        self._learn_revoked(expected)
+        algorithms, allowed = ALL_ALGORITHMS, expected
+        for _, rule in rules:
+            algorithms, allowed = rule.narrowed(algorithms, allowed)
+        if isinstance(found, Listed):
+            statement = found.row.statement(hash_by_number(head.verified.statement.hash))
+            verified = verify_listed(statement, found.entry, head.verified, algorithms)
+        elif found is not None and found.record is not None:
+            verified = verify_member(found.record, path, head.verified, algorithms)
+        else:
+            raise self._without_member(path, head.verified)
+        now = self._now()
+        check_head(head.verified, allowed, self.trust, now, algorithms)
+        for_volume = (self._revocations or Revoked(self.revoked)).of(verified.volume)
+        if for_volume.tag(verified.tag):
+            raise IsRevoked(f"the version with tag {verified.tag} is revoked")
+        check_freshness(for_volume, now)
+        for gate, rule in rules:
+            rule.check(verified, gate, now)
+        return Judged(verified, head.raised, head.seen_before)
+
+    def _without_member(self, path: bytes, head: Verified) -> VerificationError:
+        """Why there is no file in the volume. Raises `VerificationError`."""
+        view = self.index
+        try:
+            found = look_up(view, head, path) if isinstance(view, VolumeView) and path else None
+        except ValueError:  # deeper or longer than what a volume can have
+            found = None
+        if found is None:
+            return Absent("the volume has nothing of this name")
+        return WrongKind("the volume has something else there", expected="a file", found=kind_of(found[0]))
 
     def _learn_revoked(self, expected: Expected) -> None:
         """Keep what a revocation in the tree revokes, durably, before anything is judged (fim-rev-15).
@@ -428,7 +602,7 @@ class LocalTree:
 
     def _bind(self, verified: Verified) -> None:
         if self.volumes is None and self.bindings is not None:
-            volume = verified.file.volume
+            volume = verified.volume
             bound = self.bindings.bind(self.url, volume)
             self.volumes = frozenset({bound})
             if bound != volume:
@@ -437,14 +611,16 @@ class LocalTree:
                 self.announce(self.url, volume)
 
     def _check_content(
-        self, path: bytes, verified: Verified, entry: IndexEntry | None
-    ) -> tuple[Mismatch | None, list[BadRange]]:
+        self, path: bytes, verified: Verified, entry: IndexEntry | None, listed: Listed | None
+    ) -> tuple[VerificationError | None, list[BadRange]]:
         """Step 13 for the whole file. Raises `OSError` where it cannot be read."""
         tree = verified.content.tree
         shape, hash = tree.shape, hash_by_number(verified.statement.hash)
         try:
             fd = open_below(self.root, split_path(path))
         except (FileNotFoundError, NotADirectoryError):
+            if verified.member is not None:  # fim-member-3
+                return Hidden("it is missing, and the volume has it", expected="a file", found="nothing"), []
             return _mismatch("there is no such file", f"{shape.size} bytes", "none"), []
         except NotRegular:
             return _mismatch("it is no regular file", "a file", "something else"), []
@@ -453,7 +629,8 @@ class LocalTree:
                 return _mismatch("it is no regular file", "a file", "a symbolic link"), []
             raise error from None
         try:
-            size = os.fstat(fd).st_size
+            status = os.fstat(fd)
+            size = status.st_size
             if size == shape.size:
                 try:
                     found = _root(fd, shape, hash, lambda count: self._done(path, count))
@@ -461,10 +638,10 @@ class LocalTree:
                     size = os.fstat(fd).st_size
                 else:
                     if found == tree.root:
-                        return None, []
-                    bad = self._bad_ranges(fd, verified, entry, size)
+                        return _executable_error(verified, status), []
+                    bad = self._bad_ranges(fd, verified, entry, listed, size)
                     return _content_mismatch(bad, tree.root, found), bad
-            bad = self._bad_ranges(fd, verified, entry, size)
+            bad = self._bad_ranges(fd, verified, entry, listed, size)
             message = "the size is not what was signed"
             return _mismatch(message, f"{shape.size} bytes", f"{size} bytes"), bad
         finally:
@@ -474,10 +651,15 @@ class LocalTree:
         if self.progress is not None:
             self.progress(path, count)
 
-    def _bad_ranges(self, fd: int, verified: Verified, entry: IndexEntry | None, size: int) -> list[BadRange]:
+    def _bad_ranges(
+        self, fd: int, verified: Verified, entry: IndexEntry | None, listed: Listed | None, size: int
+    ) -> list[BadRange]:
         tree = verified.content.tree
         hash = hash_by_number(verified.statement.hash)
-        nodes = kept_tree(self.root, hash, tree, None if entry is None else entry.tree)
+        inline = None if entry is None else entry.tree
+        if listed is not None:
+            inline = listed.view.kept_tree(listed.row)
+        nodes = kept_tree(self.root, hash, tree, inline)
         try:
             return [] if nodes is None else list(_merged(_bad_units(fd, tree.shape, hash, tree.root, nodes, size)))
         except OSError:  # a kept tree that ends early, or content that is being changed: only the file is known
@@ -527,6 +709,15 @@ def _kind(item: os.DirEntry[str]) -> str:
     if item.is_dir(follow_symlinks=False):
         return "directory"
     return "file" if item.is_file(follow_symlinks=False) else "special file"
+
+
+def _executable_error(verified: Verified, status: os.stat_result) -> Mismatch | None:
+    """Of a file in a volume: whoever takes it from there gets the bit as it was signed."""
+    executable = bool(status.st_mode & stat.S_IXUSR)
+    if verified.member is None or verified.member.executable == executable:
+        return None
+    signed, found = ("executable" if one else "not executable" for one in (verified.member.executable, executable))
+    return _mismatch("the executable bit is not what was signed", signed, found)
 
 
 def _mismatch(message: str, expected: str, found: str) -> Mismatch:

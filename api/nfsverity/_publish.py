@@ -7,19 +7,20 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Literal, Unpack
 
 from nfsverity_client.revocations import RevokedList
 from nfsverity_client.state import State
 from nfsverity_client.trust_store import Bindings
 from nfsverity_proto.hashes import hash_by_name
+from nfsverity_proto.statement import NO_END
 from nfsverity_proto.verification import Verified
 
 from ._local import LocalTree, locate
 from ._tree import GateOptions, Trust, announce, gates_for, refused, trust_entries
 
 if TYPE_CHECKING:
-    from nfsverity_publisher.publication import Report
+    from nfsverity_publisher.transaction import Report
 
 
 def sign(
@@ -33,8 +34,16 @@ def sign(
     appended: bool = False,
     replace_with: str | os.PathLike[str] | None = None,
     wait: float = 30.0,
+    form: Literal["volume", "records"] | None = None,
+    not_after: int | None = None,
 ) -> Report:
-    """Sign a file or a tree of files, and publish the records in `.nfsverity` at the root of the tree.
+    """Sign a file or a tree of files, and publish what was signed in `.nfsverity` at the root of the tree.
+
+    `form`: a volume, with one signature for all, or a record for each file; by default what the tree has, or else a
+    volume for a tree and a record for a lone file. `not_after`: when it expires, in Unix seconds.
+
+    `key`: a PEM file, a `pkcs11:` URI (RFC 7512), or `command:PROGRAM ARGUMENTS`, which gets what is to be signed on
+    standard input and gives the signature on standard output.
 
     `unit_size`: bytes, a power of two from 4,096 to 16,777,216; `hash`: sha256, sha384, sha512, sha3-256 or blake3.
     By default they are what a file has already, or else 65,536 and sha256. What could not be signed is in the report.
@@ -47,14 +56,17 @@ def sign(
     tree.
     Raises `PublicationError`, `StoreError`, `OSError`, `ValueError`.
     """
-    from nfsverity_publisher.keys import load_signing_key
-    from nfsverity_publisher.publication import Options, plan, publish
+    from nfsverity_publisher.external import is_external, load_key
+    from nfsverity_publisher.form import publish
+    from nfsverity_publisher.publication import plan
+    from nfsverity_publisher.transaction import Form, Options
 
     if unit_size is not None and (unit_size & (unit_size - 1) or not 2**12 <= unit_size <= 2**24):
         raise ValueError(f"a unit of {unit_size} bytes")
     if any(offset < 0 or (length is not None and length < 0) for offset, length in changed):
         raise ValueError("a range that begins or ends before the file")
-    signing = load_signing_key(Path(key), Path(certificate))
+    named = os.fspath(key)
+    signing = load_key(named, Path(certificate))
     options = Options(
         unit_log2=None if unit_size is None else unit_size.bit_length() - 1,
         hash=None if hash is None else hash_by_name(hash).number,
@@ -62,9 +74,11 @@ def sign(
         appended=appended,
         wait=wait,
         replacement=None if replace_with is None else Path(replace_with),
+        form=None if form is None else Form(form),
+        not_after=NO_END if not_after is None else not_after,
     )
     ((root, below),) = plan([Path(path)], new=replace_with is not None).items()
-    return publish(root, below, [signing], options, private=[Path(key)])
+    return publish(root, below, [signing], options, private=[] if is_external(named) else [Path(named)])
 
 
 def verify(

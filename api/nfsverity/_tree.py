@@ -7,11 +7,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypedDict, TypeVar, Unpack
 
 from nfsverity_client.gates import Gates, gates_of
+from nfsverity_client.listing import Listed, list_below
 from nfsverity_client.node_cache import NodeCache, node_cache
 from nfsverity_client.opening import Opened, open_at
 from nfsverity_client.policy import UserPolicy, load_policy
@@ -20,12 +22,15 @@ from nfsverity_client.revocations import RevokedList
 from nfsverity_client.session import Session, Settings
 from nfsverity_client.state import State
 from nfsverity_client.trust_store import Bindings, TrustStore, certificate_file
-from nfsverity_proto.errors import VerificationError
-from nfsverity_proto.messages import Entry
+from nfsverity_client.volume import find
+from nfsverity_proto.entry import DirectoryNode, EntryType
+from nfsverity_proto.errors import StatusError, VerificationError
+from nfsverity_proto.messages import Status
 from nfsverity_proto.path import join_path
 from nfsverity_proto.policy import Gate
 from nfsverity_proto.trust import TrustEntry
 from nfsverity_proto.url import parse_url
+from nfsverity_proto.verification import Verified
 
 from ._file import File
 from ._loop import wait_for
@@ -106,16 +111,43 @@ class AsyncTree:
             raise ValueError(f"{opened.url} is not verified: {opened.unverified} (open it to read it all the same)")
         return await opened.pread()
 
-    async def list(self, name: Name = b"") -> AsyncIterator[Entry]:
-        """The entries of a directory, by name. The server's word, until there are volumes."""
-        async for entry in self._session.list(join_path(self._base, _path(name))):
+    async def head(self) -> Verified | None:
+        """The head of the volume, verified: its `volume`, `when` (generation and times) and `signers`.
+
+        None where the server has a tree of stand-alone records: then no listing is verified.
+        """
+        judged = await self._session.heads.current()
+        return None if judged is None else judged.verified
+
+    async def list(self, name: Name = b"") -> AsyncIterator[Listed]:
+        """What is in a directory; links in the path are followed.
+
+        Of a volume, it is verified and complete (`is_verified`), in the order of the volume; else the server's word,
+        by name. What a volume does not have raises `Absent`.
+        """
+        async for _, entry in self._below(name, deep=False):
             yield entry
 
     async def walk(self, name: Name = b"") -> AsyncIterator[bytes]:
-        """The path of every file below a directory. The server's word, until there are volumes."""
-        skip = len(self._base) + 1 if self._base else 0
-        async for path, _ in self._session.walk(join_path(self._base, _path(name))):
-            yield path[skip:]
+        """The path of every file below a directory, as `list` has them; links are not gone into."""
+        async for path, entry in self._below(name, deep=True):
+            if entry.type is EntryType.FILE:
+                yield path
+
+    async def _below(self, name: Name, *, deep: bool) -> AsyncIterator[tuple[bytes, Listed]]:
+        """Entries, each with its path in the tree."""
+        asked = _path(name)
+        found = await find(self._session, join_path(self._base, asked))
+        if found is None:
+            directory = join_path(self._base, asked)
+        else:
+            directory, at = found
+            if at is not None and not isinstance(at.node, DirectoryNode):
+                raise StatusError(Status.NOT_DIRECTORY, "what the path leads to is a file")
+        async with aclosing(list_below(self._session, directory, deep=deep)) as entries:
+            async for entry in entries:
+                below = entry.path[len(directory) :].lstrip(b"/")
+                yield join_path(asked, below), entry
 
 
 class Tree:
@@ -143,14 +175,18 @@ class Tree:
         """The whole content of a file, verified."""
         return wait_for(self._tree.read(name))
 
-    def list(self, name: Name = b"") -> Iterator[Entry]:
-        """The entries of a directory, by name. The server's word, until there are volumes."""
+    def head(self) -> Verified | None:
+        """The head of the volume, as `AsyncTree.head`."""
+        return wait_for(self._tree.head())
+
+    def list(self, name: Name = b"") -> Iterator[Listed]:
+        """What is in a directory, as `AsyncTree.list`."""
         entries = self._tree.list(name)
         while some := wait_for(_some(entries)):
             yield from some
 
     def walk(self, name: Name = b"") -> Iterator[bytes]:
-        """The path of every file below a directory. The server's word, until there are volumes."""
+        """The path of every file below a directory, as `AsyncTree.walk`."""
         paths = self._tree.walk(name)
         while some := wait_for(_some(paths)):
             yield from some

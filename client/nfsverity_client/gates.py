@@ -51,6 +51,11 @@ class Gates:
     tell: Callable[[str], None] = _warn
     """Told of a decision that could not be logged, and did not have to be."""
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether everything is enforced and nothing logged, so that no file has to pass a gate by itself."""
+        return not self.policy.rules and self.logs(DEFAULT) is Logged.OFF
+
     def select(self, gate: Gate, path: bytes, volumes: frozenset[bytes] | None, url: str) -> Rule:
         if not self.policy.rules:
             return DEFAULT

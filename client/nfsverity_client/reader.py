@@ -17,9 +17,12 @@ from functools import partial
 from typing import Any, TypeVar
 
 from nfsverity_proto import messages as m
+from nfsverity_proto.entry import DirectoryNode
 from nfsverity_proto.errors import (
+    Hidden,
     MalformedMessage,
     Mismatch,
+    OtherHead,
     Rollback,
     Stale,
     StatusError,
@@ -49,6 +52,7 @@ from .presentation import (
 )
 from .session import Session
 from .version import Span, UnitsFailed, Version, check_empty, span_leaves, verify_span
+from .volume import HEADS_MAX, find
 
 T = TypeVar("T")
 FETCH_DEFAULT = 2**16
@@ -57,6 +61,7 @@ MILLISECOND = 0.001
 """Seconds; what waits count in."""
 RESOLVES_MAX = 3
 _TROUBLE = frozenset((m.Status.CHANGED, m.Status.UPDATING, m.Status.UNSIGNED, m.Status.BAD_HANDLE))
+_MISSING = frozenset((m.Status.NOT_FOUND, m.Status.NOT_DIRECTORY, m.Status.IS_DIRECTORY, m.Status.UNSIGNED))
 _GONE = frozenset((m.Status.NOT_FOUND, m.Status.NOT_DIRECTORY, m.Status.IS_DIRECTORY, m.Status.BAD_HANDLE))
 Trouble = UnitsFailed | TreeFailed | StatusError
 
@@ -100,6 +105,8 @@ class Reader:
         """How often trouble was settled such that it is to be tried again."""
         self._resolves = 0
         """How often the path was resolved again since something was verified."""
+        self._heads = 0
+        """How often the head was another one after the server had said that there is no such file."""
 
     @property
     def unverified(self) -> str | None:
@@ -346,18 +353,23 @@ class Reader:
 
     async def _open(self, most: int, *, tolerant: bool) -> None:
         """FETCH; where the server has no whole answer, RECORD: then trouble is settled by whoever reads."""
-        try:
-            held = await self.session.call_holding(m.FETCH, m.FetchArgs(m.ROOT_HANDLE, self.path, most))
-        except StatusError as error:
-            if error.status not in (m.Status.CHANGED, m.Status.UPDATING):
-                raise self._unsigned(error) from error
+        while True:
+            head = self.session.heads.accepted
+            try:
+                held = await self.session.call_holding(m.FETCH, m.FetchArgs(m.ROOT_HANDLE, self.path, most))
+                break
+            except StatusError as error:
+                if error.status in _MISSING and await self._leads_elsewhere(error, head):
+                    continue
+                if error.status not in (m.Status.CHANGED, m.Status.UPDATING):
+                    raise self._unsigned(error) from error
             handle, record = await self._record()
             self.version = Version(handle, await self._judge(record), self.session.nodes)
             return
         ok = held.ok
         try:
             judged = await self._judge(ok.record)  # fip-fetch-6
-        except Rollback:
+        except (Rollback, OtherHead):
             held.release()
             await self._open_overtaken()
             return
@@ -370,8 +382,33 @@ class Reader:
         if self._first is None:
             held.release()
 
+    async def _leads_elsewhere(self, error: StatusError, head: Judged | None) -> bool:
+        """Whether it is to be tried again: the path is that of a link in a volume, which it leads to from now on, or
+        the head is not the one of before by now, and the server can have spoken of another.
+
+        Otherwise raises what is there, or that it is absent or hidden (fip-vol-2), where the server serves a volume.
+        """
+        try:
+            found = await find(self.session, self.path)
+            if found is None:
+                return False
+            path, entry = found
+            if path != self.path:
+                self.path = path
+                return True
+            if entry is None or isinstance(entry.node, DirectoryNode):
+                raise StatusError(m.Status.IS_DIRECTORY) from error
+            if self.session.heads.accepted is not head:
+                self._heads += 1
+                if self._heads > HEADS_MAX:
+                    raise OtherHead("the volume changes faster than it can be read")
+                return True
+            raise Hidden(f"the volume has a file there, and the server says {error.status!r}")
+        except VerificationError as verdict:
+            raise self._named(verdict) from error
+
     async def _open_overtaken(self) -> None:
-        """A version that is before the marks: maybe the server has had a newer one since, and others read it."""
+        """A version before the marks, or of an older head: maybe the server has had a newer one since."""
         handle, record = await self._record()
         self.version = Version(handle, await self._judge(record), self.session.nodes)
 
@@ -379,7 +416,7 @@ class Reader:
         """A handle, and the record that the server has for it, whatever it is."""
         resolves = 0
         while True:
-            handle = (await self.session.resolve(self.path)).object
+            handle = await self._resolve()
             try:
                 return handle, (await self.session.call(m.RECORD, m.RecordArgs(handle, b"", 0))).record
             except StatusError as error:
@@ -388,6 +425,16 @@ class Reader:
                 if error.status is not m.Status.BAD_HANDLE or resolves == RESOLVES_MAX:
                     raise self._unsigned(error) from error
             resolves += 1
+
+    async def _resolve(self) -> bytes:
+        """A handle. That there is no such file is believed of a volume only with a proof, unless it ends as stale."""
+        while True:
+            head = self.session.heads.accepted
+            try:
+                return (await self.session.resolve(self.path)).object
+            except StatusError as error:
+                if self._pinned or error.status not in _MISSING or not await self._leads_elsewhere(error, head):
+                    raise
 
     def _unsigned(self, error: StatusError) -> Exception:
         """The error to raise for a status: unsigned is a verdict."""
@@ -540,7 +587,7 @@ class Reader:
         if self._resolves > RESOLVES_MAX:
             raise error
         try:
-            version.handle = (await self.session.resolve(self.path)).object
+            version.handle = await self._resolve()
         except StatusError as gone:
             raise self._gone(gone) from gone
 

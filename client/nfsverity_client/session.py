@@ -19,8 +19,11 @@ from typing import Any, Protocol, Self, TypeVar
 from nfsverity_proto import messages as m
 from nfsverity_proto.errors import (
     Equivocation,
+    IsRevoked,
     MalformedMessage,
     NoCertificate,
+    NotMember,
+    OtherHead,
     PeerError,
     Rollback,
     RpcRefused,
@@ -31,11 +34,12 @@ from nfsverity_proto.errors import (
     WrongVolume,
 )
 from nfsverity_proto.marks import NO_MARKS
+from nfsverity_proto.member import check_head, kind_of_record, verify_member
 from nfsverity_proto.path import check_name, join_path
 from nfsverity_proto.policy import Gate, Rule, named
 from nfsverity_proto.record import Fingerprint, decode_record
 from nfsverity_proto.revocation import Revocations, Revoked
-from nfsverity_proto.statement import Item
+from nfsverity_proto.statement import Item, Kind
 from nfsverity_proto.trust import TrustEntry, expected_volumes
 from nfsverity_proto.url import Url
 from nfsverity_proto.verification import (
@@ -45,13 +49,17 @@ from nfsverity_proto.verification import (
     Expected,
     Verified,
     accept_revocation,
+    check_freshness,
+    check_validity,
     signers_to_fetch,
+    verify_head,
     verify_record,
 )
 
 from .budget import WaitBudget
 from .connection import Connection, Held, Traffic, connect
 from .gates import ENFORCING, Gates, Rules
+from .heads import Heads
 from .marks import Judged, MarkStore, Raise, Seen, judged
 from .node_cache import NodeCache, SessionNodes
 from .presentation import GrantsLess, Presentation
@@ -68,6 +76,8 @@ PAUSE = 0.1
 PAUSE_MAX = 1.0
 POLL_PAUSE = 0.1
 """Seconds at least between two polls for one file (fip-poll-8)."""
+HEADS_MAX = 5
+"""Newer heads that are turned to for one record."""
 CERTIFICATES_MAX = 64
 """Signers whose certificates are remembered."""
 
@@ -129,6 +139,7 @@ class Session:
         self._marks = None if state is None else MarkStore(state)
         self._revocations = None if state is None else RevocationStore(state, settings.revoked)
         self._on_refused = on_refused
+        self.heads = Heads(self)
         self._asking = asyncio.Lock()
         self._asked = False
         self._offered: bytes | None = None
@@ -224,6 +235,7 @@ class Session:
             if self._connection is not None:
                 self._left.append(self._connection)
             self._loop, self._connection, self._connecting, self._asking = loop, None, asyncio.Lock(), asyncio.Lock()
+            self.heads.begin_again()
         connection = self._connection
         if connection is None or connection.lost is not None:
             async with self._connecting:
@@ -297,6 +309,8 @@ class Session:
         seen = Seen(NO_MARKS if self._marks is None else self._marks)
         revoked: Revocations = self._revocations or Revoked(self.settings.revoked)
         try:
+            if record is not None and (self.heads.accepted or kind_of_record(record) == Kind.CONTENT):
+                return await self._member(record, expected, revoked, rules)
             verified = await self._verified(verify_record, record, expected, seen, revoked, rules)
         except VerificationError as error:
             for _, rule in rules:
@@ -310,6 +324,84 @@ class Session:
         if self._marks.many_waiting:
             self._marks.begin()
         return result
+
+    async def judge_head(self, record: bytes) -> Judged:
+        """Every step for the head of a volume. Its marks are durable when this returns. Raises as `judge`."""
+        url = str(self.url)
+        expected = Expected(b"", self._expected_volumes(url), url)
+        await self._learn_revoked(expected)
+        seen = Seen(NO_MARKS if self._marks is None else self._marks)
+        revoked: Revocations = self._revocations or Revoked(self.settings.revoked)
+        try:
+            verified = await self._verified(verify_head, record, expected, seen, revoked)
+        except VerificationError as error:
+            error.where = error.where or url
+            raise
+        if expected.volumes is None:
+            self._bind(verified.volume)
+        if self._marks is None:
+            return Judged(verified)
+        result = judged(self._marks, verified, expected, self.settings.trust, seen, revoked)
+        if result.raised is not None:
+            await self.durable(result.raised)
+        return Judged(verified, None, result.seen_before)
+
+    def has_mark_of_head(self) -> bool:
+        """Whether the volume that is expected here had a head before."""
+        url = str(self.url)
+        volumes = self._expected_volumes(url)
+        if self._marks is None or volumes is None:
+            return False
+        return any(
+            self._marks.under(entry.anchor, volume, Kind.VOLUME, b"")
+            for volume in volumes
+            for entry in self.settings.trust
+            if entry.covers(volume, url)
+        )
+
+    async def _member(self, record: bytes, expected: Expected, revoked: Revocations, rules: Rules) -> Judged:
+        """A file of a volume, under the head that is accepted, or a newer one."""
+        head = await self.heads.current()
+        if head is None:
+            raise NotMember("the server has no head for the volume that the record is of")
+        for _ in range(HEADS_MAX):
+            try:
+                verified = verify_member(record, expected.path, head.verified, self.narrowed(expected, rules)[0])
+                break
+            except OtherHead:
+                newer = await self.heads.after(head)
+                if newer is None:
+                    raise
+                head = newer
+        else:
+            raise OtherHead("the volume changes faster than it can be read")
+        self.check_member(verified, head.verified, expected, rules, revoked)
+        return Judged(verified, None, head.seen_before)
+
+    def narrowed(self, expected: Expected, rules: Rules) -> tuple[Algorithms, Expected]:
+        """What is accepted and expected under the rules."""
+        algorithms = self.settings.algorithms
+        for _, rule in rules:
+            algorithms, expected = rule.narrowed(algorithms, expected)
+        return algorithms, expected
+
+    def check_member(
+        self, verified: Verified, head: Verified, expected: Expected, rules: Rules, revoked: Revocations | None = None
+    ) -> None:
+        """What is to be looked at beside the membership: the head at this place, and what is revoked."""
+        now = int(time.time()) if self._marks is None else self._marks.now()
+        for_volume = (revoked or self._revocations or Revoked(self.settings.revoked)).of(verified.volume)
+        algorithms, expected = self.narrowed(expected, rules)
+        check_head(head, expected, self.settings.trust, now, algorithms)
+        if for_volume.tag(verified.tag):
+            raise IsRevoked(f"the version with tag {verified.tag} is revoked")
+        check_freshness(for_volume, now)
+        for gate, rule in rules:
+            rule.check(verified, gate, now)
+
+    def check_still_valid(self, head: Verified) -> None:
+        """That a head that was accepted has not expired since. Raises `VerificationError`."""
+        check_validity(head.statement, int(time.time()) if self._marks is None else self._marks.now())
 
     async def durable(self, raised: Raise) -> None:
         """Wait until marks are on durable storage, together with all that wait.
@@ -331,9 +423,7 @@ class Session:
         rules: Rules = (),
     ) -> Verified:
         """Judge a record, with certificates from the server where some are needed."""
-        algorithms = self.settings.algorithms
-        for _, rule in rules:
-            algorithms, expected = rule.narrowed(algorithms, expected)
+        algorithms, expected = self.narrowed(expected, rules)
 
         def judge_at(now: int, certificates: Certificates) -> Verified:
             verified = verify(record, expected, self.settings.trust, certificates, now, algorithms, marks, revoked)

@@ -19,6 +19,7 @@ COMMANDS = {
     "cat": "Write a served file to standard output, verified.",
     "get": "Copy served files to this machine, verified.",
     "show": "Show the record of a file, and who vouches for it.",
+    "export": "Take out what vouches for one file, to go with it.",
     "verify": "Verify files and trees, served or on this machine.",
     "diff": "Say what differs between two versions, by their trees alone.",
     "cache": "Show or clear the node cache.",

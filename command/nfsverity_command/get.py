@@ -64,6 +64,13 @@ if TYPE_CHECKING:
 )
 @click.argument("url", type=URL)
 @click.argument("destination", type=click.Path(), metavar="DEST")
+@click.option(
+    "--links",
+    type=click.Choice(["inside", "all"]),
+    default="inside",
+    show_default=True,
+    help="Which symbolic links of a volume are made: those that stay in it, or all as they were signed.",
+)
 @click.option("--whole", is_flag=True, help="Fetch all of each file, whatever is at its destination.")
 @presentation_option
 @wait_option
@@ -74,6 +81,7 @@ if TYPE_CHECKING:
 def command(
     url: Url,
     destination: str,
+    links: str,
     whole: bool,
     presentation: str,
     wait: float,
@@ -103,7 +111,7 @@ def command(
 
     believed = belief.load(trust_files, volume, policy_file, audit_log)
     use = caching(no_cache)
-    run = _run(url, Path(destination), believed, presentation, wait, timeout, whole, use)
+    run = _run(url, Path(destination), believed, presentation, wait, timeout, whole, links == "all", use)
     with about(str(url)):
         target, got = ending.run(run)
     checks = got.checks
@@ -173,16 +181,23 @@ async def _run(
     wait: float,
     timeout: float,
     whole: bool,
+    all_links: bool,
     use: Caching,
 ) -> tuple[Path, Got]:
     """Where it was written to, and what became of each file."""
+    from nfsverity_client.volume import find
+    from nfsverity_proto.entry import DirectoryNode
     from nfsverity_proto.messages import FileType
 
     from .network import session_for
 
     async with session_for(url, believed, timeout, wait, presentation, use) as session:
-        found = await session.resolve(url.path)
-        if found.attributes.type is FileType.DIRECTORY:
+        found = await find(session, url.path)
+        if found is not None:
+            path, entry = found
+            if entry is None or isinstance(entry.node, DirectoryNode):
+                return destination, await _get_volume(session, path, destination, whole, all_links)
+        elif (await session.resolve(url.path)).attributes.type is FileType.DIRECTORY:
             return destination, await _get_tree(session, url.path, destination, whole)
         if destination.is_dir():
             destination = destination / os.fsdecode(url.path.rpartition(b"/")[2])
@@ -254,6 +269,13 @@ async def _copy(reader: Reader, old: int | None, file: NewFile, shows: Meter) ->
     return transfer
 
 
+async def _get_volume(session: Session, path: bytes, destination: Path, whole: bool, all_links: bool) -> Got:
+    from .get_volume import get_volume
+
+    with meter(session.url_of(path)) as shows:
+        return await get_volume(session, path, destination, whole, all_links, shows, lambda: Got(Checks()))
+
+
 async def _get_tree(session: Session, path: bytes, destination: Path, whole: bool) -> Got:
     from nfsverity_client.pipeline import in_order
 
@@ -265,7 +287,7 @@ async def _get_tree(session: Session, path: bytes, destination: Path, whole: boo
     found = await files_below(session, path)
     tree = NewTree(destination)
     with contextlib.closing(tree), meter(session.url_of(path), sum(size for _, size in found)) as shows:
-        jobs = (_get_below(session, below, below[len(path) :].lstrip(b"/"), tree, whole, shows) for below, _ in found)
+        jobs = (get_below(session, below, below[len(path) :].lstrip(b"/"), tree, whole, shows) for below, _ in found)
         async with contextlib.aclosing(in_order(jobs, FILES_AT_ONCE)) as results:
             async for checked, transfer, raised in results:
                 got.add(checked, transfer)
@@ -296,7 +318,7 @@ async def _remembered(
             got.take_back(number, error)
 
 
-async def _get_below(
+async def get_below(
     session: Session, path: bytes, below: bytes, tree: NewTree, whole: bool, shows: Meter
 ) -> tuple[Checked, Transfer | None, Raise | None]:
     """One file of a tree, to where it is kept until all are there. It counts when its marks are durable."""
@@ -326,6 +348,7 @@ async def _get_below(
                     return _passed(reader), transfer, None
                 reader.later = True
                 if old is not None and await stays(reader, old, shows, durably=False):  # the commit syncs
+                    tree.leave_alone(below)
                     reader.passed()
                     checked = Checked(url, path, reader.verified, seen_before=reader.seen_before)
                     return checked, Transfer(0, reader.size, unchanged=True), reader.version.raised

@@ -4,33 +4,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from . import ending
-from .failure import about
-from .frame import Command, timeout_option
-from .output import name_fields, shown, time_text, write_json
+from .failure import about, say
+from .frame import Command, timeout_option, trust_options
+from .output import identity_fields, name_fields, shown, time_text, write_json
 from .parameters import URL
 
 if TYPE_CHECKING:
-    from nfsverity_client.session import Session
-    from nfsverity_proto.messages import Attributes
+    from nfsverity_client.listing import Listed
     from nfsverity_proto.url import Url
+    from nfsverity_proto.verification import Verified
 
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    name: bytes
-    """Below what was asked for."""
-    path: bytes
-    attributes: Attributes
-
-    @property
-    def is_directory(self) -> bool:
-        return self.attributes.type.name == "DIRECTORY"
+    from .belief import Belief
 
 
 @click.command(
@@ -42,88 +32,120 @@ class Listed:
     fields={
         "command, status": '"ls", 0',
         "url": "what was asked for",
-        "entries": "one object for each, by the server's word, with:",
+        "verified": "whether all of it was verified as entries of a volume; else it is the server's word",
+        "head": "volume, label, generation and signers of the volume's head, or null",
+        "entries": "one object for each, with:",
         "entries.url": "percent-encoded",
         "entries.name": "below what was asked for",
         "entries.name_base64": "only where it is not UTF-8",
-        "entries.type": "file or directory",
+        "entries.type": "file, directory or link",
         "entries.signed": "whether there is a record for it (files), or can be below it",
         "entries.executable": "true or false",
-        "entries.size": "bytes, a decimal string",
-        "entries.mtime": "seconds.nanoseconds",
+        "entries.size": "bytes, a decimal string; null for what is no file",
+        "entries.mtime": "seconds.nanoseconds, or null",
+        "entries.target": "of a link, else null",
+        "entries.target_base64": "only where that is not UTF-8",
     },
 )
 @click.argument("url", type=URL)
 @click.option("-l", "--long", "long", is_flag=True, help="With type, size, time, and whether it is signed.")
 @click.option("-R", "--recursive", is_flag=True, help="All that is below, too.")
+@click.option("--unverified", is_flag=True, help="Take the server's word, also where a volume could be verified.")
 @timeout_option
-def command(url: Url, long: bool, recursive: bool, timeout: float, as_json: bool) -> None:
+@trust_options
+def command(
+    url: Url,
+    long: bool,
+    recursive: bool,
+    unverified: bool,
+    timeout: float,
+    trust_files: tuple[str, ...],
+    volume: bytes | None,
+    as_json: bool,
+) -> None:
     """List what a server has at URL.
 
-    A listing is the server's word: nothing of it is signed. What `cat` and `get` deliver is.
+    Of a volume, the listing is verified: it is what was signed, and all of it. Of a tree of stand-alone records
+    it is the server's word, and nothing of it is signed; what `cat` and `get` deliver is.
     """
+    from . import belief
+
+    believed = belief.load(trust_files, volume)
     with about(str(url)):
-        listed = ending.run(_listed(url, recursive, timeout))
+        head, listed = ending.run(_listed(url, believed, recursive, unverified, timeout))
     if as_json:
-        write_json(
-            {"command": "ls", "status": 0, "url": str(url), "entries": [_fields(url, entry) for entry in listed]}
-        )
+        fields = {
+            "command": "ls",
+            "status": 0,
+            "url": str(url),
+            "verified": all(entry.is_verified for entry in listed) and head is not None,
+            "head": None if head is None else identity_fields(head),
+            "entries": [_fields(url, entry) for entry in listed],
+        }
+        write_json(fields)
         return
     for entry in listed:
-        click.echo(_long(entry) if long else _short(entry))
+        click.echo(_long(url, entry) if long else _short(url, entry))
+    if long and head is not None:
+        say(f"verified: all of it is as signed, in generation {head.when.generation}")
 
 
-async def _listed(url: Url, recursive: bool, timeout: float) -> list[Listed]:
-    from nfsverity_client.session import Session, Settings
-    from nfsverity_proto.messages import FileType
+async def _listed(
+    url: Url, believed: Belief, recursive: bool, unverified: bool, timeout: float
+) -> tuple[Verified | None, list[Listed]]:
+    from nfsverity_client.listing import list_below
 
-    async with Session(url, Settings(timeout=timeout)) as session:
-        found = await session.resolve(url.path)
-        if found.attributes.type is FileType.FILE:
-            return [Listed(url.path.rpartition(b"/")[2], url.path, found.attributes)]
-        listed: list[Listed] = []
-        await _list(session, url.path, b"", recursive, listed)
-        return listed
+    from .network import session_for
 
-
-async def _list(session: Session, path: bytes, below: bytes, recursive: bool, listed: list[Listed]) -> None:
-    from nfsverity_proto.errors import MalformedMessage
-    from nfsverity_proto.path import join_path
-
-    async for entry in session.list(path):
-        try:
-            whole = join_path(path, entry.name)
-        except ValueError as error:
-            raise MalformedMessage(f"the server lists {error}") from error
-        found = Listed(join_path(below, entry.name), whole, entry.attributes)
-        listed.append(found)
-        if recursive and found.is_directory:
-            await _list(session, whole, found.name, recursive, listed)
+    async with session_for(url, believed, timeout) as session:
+        found = list_below(session, url.path, deep=recursive, by_word=unverified)
+        async with contextlib.aclosing(found) as entries:
+            listed = [entry async for entry in entries]
+        head = session.heads.accepted
+        return None if head is None or unverified else head.verified, listed
 
 
-def _short(entry: Listed) -> str:
-    if entry.is_directory:
-        return shown(entry.name) + "/"
-    return shown(entry.name) + ("" if entry.attributes.has_record else "  (unsigned)")
+def _name(url: Url, entry: Listed) -> bytes:
+    """Below what was asked for; of a lone file, its own name."""
+    if entry.path == url.path or not entry.path.startswith(url.path):
+        return entry.path.rpartition(b"/")[2]
+    return entry.path[len(url.path) :].lstrip(b"/")
 
 
-def _long(entry: Listed) -> str:
-    attributes = entry.attributes
-    kind = ("d" if entry.is_directory else "-") + ("x" if attributes.executable else "-")
-    signed = "        " if entry.is_directory else "signed  " if attributes.has_record else "unsigned"
-    size = "-" if entry.is_directory else str(attributes.size)
-    time = time_text(attributes.mtime).partition(".")[0].removesuffix("Z") + "Z"
-    return f"{kind} {signed} {size:>14} {time} {shown(entry.name)}{'/' if entry.is_directory else ''}"
+def _kind(entry: Listed) -> str:
+    return entry.type.name.lower()
+
+
+def _short(url: Url, entry: Listed) -> str:
+    name = shown(_name(url, entry))
+    match _kind(entry):
+        case "directory":
+            return name + "/"
+        case "link":
+            return f"{name} -> {shown(entry.target or b'')}"
+    return name + ("" if entry.has_record else "  (unsigned)")
+
+
+def _long(url: Url, entry: Listed) -> str:
+    kind = {"directory": "d", "link": "l"}.get(_kind(entry), "-") + ("x" if entry.executable else "-")
+    signed = "verified" if entry.is_verified else "unsigned"
+    if not entry.is_verified and (entry.has_record or _kind(entry) == "directory"):
+        signed = "signed  " if entry.has_record else "        "
+    size = "-" if entry.size is None else str(entry.size)
+    time = "-" if entry.mtime is None else time_text(entry.mtime).partition(".")[0].removesuffix("Z") + "Z"
+    return f"{kind} {signed} {size:>14} {time:>20} {_short(url, entry).removesuffix('  (unsigned)')}"
 
 
 def _fields(url: Url, entry: Listed) -> dict[str, Any]:
-    attributes = entry.attributes
+    mtime = entry.mtime
+    target = {"target": None} if entry.target is None else name_fields("target", entry.target)
     return {
         "url": str(url.with_path(entry.path)),
-        **name_fields("name", entry.name),
-        "type": "directory" if entry.is_directory else "file",
-        "signed": attributes.has_record,
-        "executable": attributes.executable,
-        "size": str(attributes.size),
-        "mtime": f"{attributes.mtime.seconds}.{attributes.mtime.nseconds:09}",
+        **name_fields("name", _name(url, entry)),
+        "type": _kind(entry),
+        "signed": entry.has_record,
+        "executable": entry.executable,
+        "size": None if entry.size is None else str(entry.size),
+        "mtime": None if mtime is None else f"{mtime.seconds}.{mtime.nseconds:09}",
+        **target,
     }

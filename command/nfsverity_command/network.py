@@ -5,15 +5,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from nfsverity_client.listing import take_below
 from nfsverity_client.opening import UnverifiedReader, open_at
+from nfsverity_client.pipeline import in_order
 from nfsverity_client.presentation import Presentation
 from nfsverity_client.session import Session, Settings
 from nfsverity_proto import messages as m
-from nfsverity_proto.errors import Mismatch, NfsVerityError, StatusError, Unsigned, VerificationError
+from nfsverity_proto.errors import Mismatch, NfsVerityError, OtherHead, StatusError, Unsigned, VerificationError
+from nfsverity_proto.member import kind_of_record
 from nfsverity_proto.record import Fingerprint, decode_record
+from nfsverity_proto.statement import Kind
 from nfsverity_proto.url import Url
 from nfsverity_proto.verification import Expected, signers_to_fetch
 
@@ -23,7 +27,7 @@ from .caching import Caching
 from .checked import Checked, Range
 from .failure import about, tell
 from .progress import Meter
-from .record_report import RecordReport, judge_here
+from .record_report import RecordReport, judge_here, judge_member_here
 
 if TYPE_CHECKING:
     from .revocation_report import RevocationView
@@ -90,6 +94,30 @@ async def check(session: Session, path: bytes, meter: Meter) -> Checked:
     return Checked(url, path, reader.verified, first[1], places, len(more), reader.seen_before)
 
 
+async def check_volume(session: Session, path: bytes, meter: Meter, add: Callable[[Checked], None]) -> None:
+    """Every file of a volume at a path and below it: small ones many at a time, others as `check` does it.
+
+    Raises `VerificationError` for the volume itself, `StatusError`, `PeerError`.
+    """
+    by_themselves: list[bytes] = []
+    most = m.BULK_MAX if session.settings.gates.is_silent else 0
+    async with contextlib.aclosing(take_below(session, path, deep=True, most=most)) as found:
+        async for member in found:
+            if not member.is_file:
+                continue
+            if member.content is None:  # what does not verify is asked for by itself, too: where it is bad, is found
+                by_themselves.append(member.path)
+                continue
+            meter.add(len(member.content))
+            head = session.heads.accepted
+            seen_before = None if head is None else head.seen_before
+            add(Checked(session.url_of(member.path), member.path, member.verified, seen_before=seen_before))
+    jobs = (check(session, one, meter) for one in by_themselves)
+    async with contextlib.aclosing(in_order(jobs, FILES_AT_ONCE)) as results:
+        async for checked in results:
+            add(checked)
+
+
 def _merged(faults: Sequence[Mismatch]) -> list[tuple[Range | None, Mismatch]]:
     """Neighbouring bad units as one range, which has the hashes of its first unit."""
     merged: list[tuple[Range | None, Mismatch]] = []
@@ -123,6 +151,9 @@ async def _record_of(url: Url, believed: Belief, timeout: float) -> RecordReport
             raise
         expected = Expected(url.path, believed.expected(str(url), url.server), str(url))
         try:
+            if kind_of_record(data) == Kind.CONTENT:
+                head = (await session.call(m.RECORD, m.RecordArgs(m.ROOT_HANDLE, b"", 0))).record
+                return judge_member_here(data, head, expected, believed, await _certificates(session, head, believed))
             certificates = await _certificates(session, data, believed)
             return judge_here(data, expected, believed, certificates)
         except VerificationError as error:
@@ -157,3 +188,26 @@ async def _certificates(session: Session, data: bytes, believed: Belief) -> dict
         with contextlib.suppress(StatusError):
             found[signer] = (await session.call(m.CERTIFICATE, m.CertificateArgs(signer))).certificates
     return found
+
+
+def exported_of(url: Url, believed: Belief, timeout: float) -> bytes:
+    """What vouches for a served file, verified; with the head of its volume, where it is in one."""
+    with about(str(url)):
+        return ending.run(_exported_of(url, believed, timeout))
+
+
+async def _exported_of(url: Url, believed: Belief, timeout: float) -> bytes:
+    from nfsverity_proto.exported import Exported, encode_exported
+    from nfsverity_proto.record import membership_of
+
+    async with session_for(url, believed, timeout) as session:
+        reader = await open_at(session, url.path)
+        if isinstance(reader, UnverifiedReader):
+            raise Unsigned(f"it is not verified: {reader.unverified}", where=str(url))
+        verified = reader.verified
+        if verified.member is None:
+            return verified.data
+        head = session.heads.accepted
+        if head is None or membership_of(verified.record.attestations[0]).head != head.verified.tag:
+            raise OtherHead("the volume has changed meanwhile: try again", where=str(url))
+        return encode_exported(Exported(verified.data, head.verified.data))

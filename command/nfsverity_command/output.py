@@ -76,11 +76,10 @@ def identity_fields(verified: Verified | None) -> dict[str, Any]:
     """Which version of what this is, and who vouches for it; nothing, for what is not verified."""
     if verified is None:
         return {"volume": None, "label": None, "generation": None, "signers": []}
-    file = verified.file
     return {
-        "volume": file.volume.hex(),
-        **name_fields("label", file.label),
-        "generation": str(file.when.generation),
+        "volume": verified.volume.hex(),
+        **name_fields("label", verified.label),
+        "generation": str(verified.when.generation),
         "signers": [
             {
                 "subject": signer.certificate.subject,

@@ -124,6 +124,13 @@ class AuditHead(Parameter):
         return found
 
 
+class NewVolumeId(VolumeId):
+    """The same, or `new` for a random one."""
+
+    def parse(self, text: str) -> bytes:
+        return os.urandom(16) if text == "new" else super().parse(text)
+
+
 class Address(Parameter):
     """HOST:PORT, as it is listened at."""
 
@@ -181,6 +188,7 @@ BYTES = Bytes()
 UNIT_SIZE = UnitSize()
 RANGE = ByteRange()
 VOLUME = VolumeId()
+NEW_VOLUME = NewVolumeId()
 HEAD = AuditHead()
 ADDRESS = Address()
 URL = NfsvUrl()

@@ -9,19 +9,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from nfsverity_proto.errors import Equivocation, Rollback, VerificationError
+from nfsverity_proto.entry import FileNode
+from nfsverity_proto.errors import Equivocation, NotMember, Rollback, VerificationError
 from nfsverity_proto.hashes import hash_by_number
 from nfsverity_proto.marks import NO_MARKS, Marks
-from nfsverity_proto.record import MEMBERSHIP, SIGNATURE, Attestation, Record, decode_record, signature_of
+from nfsverity_proto.member import verify_member
+from nfsverity_proto.record import (
+    MEMBERSHIP,
+    SIGNATURE,
+    Attestation,
+    Record,
+    decode_record,
+    membership_of,
+    signature_of,
+)
 from nfsverity_proto.revocation import NOTHING_REVOKED, Revocations, Revoked
-from nfsverity_proto.statement import NO_END, Content, File, Kind, Statement, Tag, decode_statement, tag_of
+from nfsverity_proto.statement import NO_END, Content, File, Kind, Statement, Tag, Volume, decode_statement, tag_of
 from nfsverity_proto.trust import TrustEntry
 from nfsverity_proto.verification import (
     ALL_ALGORITHMS,
     Certificates,
     Expected,
     Signer,
+    Verified,
     check_attestations,
+    verify_head,
     verify_record,
     verify_revocation,
 )
@@ -48,6 +60,17 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """How a file belongs to its volume. Nothing of it is verified where the report has an error."""
+
+    file: File
+    """What head, entry and statement say together."""
+    head: Tag | None
+    index: int
+    entries: int
+
+
+@dataclass(frozen=True, slots=True)
 class RecordReport:
     url: str
     data: bytes
@@ -58,10 +81,14 @@ class RecordReport:
     error: VerificationError | None
     """Of the record as a whole."""
     kept: Kept | None = None
-    """The highest mark of the file; None before its first use."""
+    """The highest mark of the file, or of its volume; None before its first use."""
+    member: Member | None = None
+    """Of a file in a volume: the head, which is what was signed."""
 
     @property
     def file(self) -> File:
+        if self.member is not None:
+            return self.member.file
         claim = self.statement.claim
         if not isinstance(claim, File):
             raise ValueError("this statement is not about a file")
@@ -79,6 +106,40 @@ def judge_here(data: bytes, expected: Expected, believed: Belief, certificates: 
         marks.explain(report.error, data)
     kept = marks.find(volume=report.file.volume, kind=Kind.FILE, path=report.file.path)
     return replace(report, kept=max(kept, key=lambda one: one.mark.generation, default=None))
+
+
+def judge_member_here(
+    data: bytes, head: bytes, expected: Expected, believed: Belief, certificates: Certificates
+) -> RecordReport:
+    """The record of a file in a volume, and the head that is offered for it. Raises as `judge_here`."""
+    from nfsverity_client.marks import MarkStore
+    from nfsverity_client.revocations import RevocationStore
+
+    record = decode_record(data)
+    statement = decode_statement(record.statement, Kind.CONTENT)
+    membership = next((membership_of(found) for found in record.attestations if found.type == MEMBERSHIP), None)
+    if membership is None:
+        raise NotMember("the record says nothing of a volume")
+    marks, revoked = MarkStore(believed.state), RevocationStore(believed.state, believed.revoked)
+    report = judge(head, expected, believed.trust, certificates, marks.now(), Kind.VOLUME, marks, revoked)
+    volume, content, error = report.statement.claim, statement.claim, report.error
+    if not isinstance(volume, Volume) or not isinstance(content, Content):
+        raise ValueError("a member has a statement of kind content, and a head")
+    entry = membership.entry
+    executable = isinstance(entry.node, FileNode) and entry.node.executable
+    if error is None:
+        try:
+            verified = Verified(head, decode_record(head), report.statement, report.tag or membership.head, ())
+            verify_member(data, expected.path, verified)
+        except VerificationError as problem:
+            error = problem
+            error.where = expected.url
+    file = File(volume.volume, volume.label, entry.path, volume.when, executable, content)
+    member = Member(file, report.tag, membership.range.first, volume.entries)
+    kept = marks.find(volume=volume.volume, kind=Kind.VOLUME, path=b"")
+    mark = max(kept, key=lambda one: one.mark.generation, default=None)
+    tag = tag_of(record.statement, statement.hash)
+    return RecordReport(expected.url or "", data, statement, tag, report.judged, error, mark, member)
 
 
 def judge(
@@ -103,7 +164,7 @@ def judge(
     )
     error: VerificationError | None = None
     try:
-        verify = verify_revocation if kind is Kind.REVOCATION else verify_record
+        verify = {Kind.REVOCATION: verify_revocation, Kind.VOLUME: verify_head}.get(kind, verify_record)
         verify(data, expected, trust, certificates, now, ALL_ALGORITHMS, marks, revoked)
     except VerificationError as problem:
         error = problem
@@ -172,9 +233,18 @@ def report_fields(report: RecordReport) -> dict[str, Any]:
             for extension in statement.extensions
         ],
         "attestations": [judged_fields(judged) for judged in report.judged],
+        "head": None if report.member is None else _member_fields(report.member),
         "mark": None if report.kept is None else mark_fields(report.kept),
         "verified": report.error is None,
         "error": None if report.error is None else error_fields(report.error),
+    }
+
+
+def _member_fields(member: Member) -> dict[str, Any]:
+    return {
+        "tag": None if member.head is None else str(member.head),
+        "entry": str(member.index),
+        "entries": str(member.entries),
     }
 
 
@@ -216,6 +286,9 @@ def report_text(report: RecordReport) -> str:
         rows.append(("extension", f"{extension.number} ({kind}): {extension.value.hex()}"))
     for number, judged in enumerate(report.judged, 1):
         rows += [(f"signer {number}" if not index else "", text) for index, text in enumerate(judged_lines(judged))]
+    if report.member is not None:
+        member = report.member
+        rows.append(("member", f"entry {member.index:,} of {member.entries:,}, under the head with tag {member.head}"))
     rows.append(("mark", mark_text(report.kept)))
     rows.append(("record", f"{len(report.data):,} bytes; {verdict(report.error)}"))
     return printable("\n".join(f"{name:<11} {text}".rstrip() for name, text in rows))

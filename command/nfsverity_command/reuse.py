@@ -19,7 +19,9 @@ from pathlib import Path
 from nfsverity._hashed import HashedTree, beside, hash_file
 from nfsverity_client.delta import differing_spans
 from nfsverity_client.reader import Reader, Replaced
+from nfsverity_proto.hashes import hash_by_number
 from nfsverity_proto.path import split_path
+from nfsverity_proto.verification import Verified
 from nfsverity_store.content import open_below, open_file
 from nfsverity_store.hashing import ChangedSize
 from nfsverity_store.index import Seen
@@ -79,9 +81,20 @@ async def stays(reader: Reader, old: int, shows: Meter, *, durably: bool) -> boo
 
     Pins the reader where it is. `durably`: it is synced. Raises `OSError`.
     """
-    version, signed = reader.version, reader.verified.file
+    if not await is_as_signed(old, reader.verified, shows):
+        return False
+    if durably:
+        os.fsync(old)
+    reader.pin()
+    return True
+
+
+async def is_as_signed(old: int, verified: Verified, shows: Meter) -> bool:
+    """Whether an open file is just as it was signed, in mode and time too, and this user's alone. Raises `OSError`."""
+    signed = verified.file
+    tree, hash = signed.content.tree, hash_by_number(verified.statement.hash)
     before = os.fstat(old)
-    if (before.st_size, before.st_mtime_ns) != (version.shape.size, signed.content.mtime.to_ns()) or (
+    if (before.st_size, before.st_mtime_ns) != (tree.size, signed.content.mtime.to_ns()) or (
         stat.S_IMODE(before.st_mode) != mode_of(signed.executable)
         or before.st_uid != os.geteuid()
         or before.st_nlink != 1
@@ -89,18 +102,13 @@ async def stays(reader: Reader, old: int, shows: Meter, *, durably: bool) -> boo
         return False
 
     def hashed(progress: Callable[[int], None]) -> HashedTree:
-        return hash_file(old, version.shape, version.hash, progress)
+        return hash_file(old, tree.shape, hash, progress)
 
     try:
-        tree = await beside(version.shape.size, hashed, shows.add)
+        found = await beside(tree.size, hashed, shows.add)
     except ChangedSize:
         return False
-    if tree.root != version.verified.content.tree.root or Seen.of(os.fstat(old)) != Seen.of(before):
-        return False
-    if durably:
-        os.fsync(old)
-    reader.pin()
-    return True
+    return found.root == tree.root and Seen.of(os.fstat(old)) == Seen.of(before)
 
 
 async def update(reader: Reader, old: int, file: NewFile, shows: Meter) -> Transfer:

@@ -14,7 +14,7 @@ from .failure import Exit, about, tell
 from .frame import Command, timeout_option, trust_options
 from .output import write_json
 from .parameters import DAY, TARGET
-from .signing import load_keys
+from .signing import KEY_HELP, key_files, load_keys
 
 if TYPE_CHECKING:
     from nfsverity_proto.statement import Item
@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     },
 )
 @click.argument("target", type=TARGET, metavar="TREE|URL")
-@click.option("--key", "keys", type=click.Path(), multiple=True, help="Private key (PEM). Repeatable.")
+@click.option("--key", "keys", type=click.Path(), multiple=True, help=KEY_HELP)
 @click.option("--cert", "certificates", type=click.Path(), multiple=True, help="Its certificate, in same order.")
 @click.option(
     "--revoke-key",
@@ -84,7 +84,7 @@ if TYPE_CHECKING:
     "versions",
     multiple=True,
     metavar="PATH|TAG",
-    help="Revoke the present version of this file, or the version with this tag. Repeatable.",
+    help="Revoke the present version of this file or whole volume, or the one with this tag. Repeatable.",
 )
 @click.option("--days", type=click.IntRange(1, 36500), metavar="N", help="It is renewed within so many days.")
 @click.option("--not-after", type=DAY, metavar="DATE", help="It is renewed before this day is over, or this moment.")
@@ -162,7 +162,7 @@ def _made(
             items,
             signing,
             not_after=end,
-            private=[Path(key) for key in keys],
+            private=key_files(keys),
             wait=wait,
             waiting=lambda: say(f"nfsverity: another process is publishing {root}: waiting"),
         )
@@ -211,8 +211,9 @@ def _version_item(text: str, root: Path) -> Item:
     from nfsverity_proto.hashes import hash_by_name
     from nfsverity_proto.record import decode_record
     from nfsverity_proto.revocation import version_item
-    from nfsverity_proto.statement import Kind, Tag, decode_statement, tag_of
-    from nfsverity_store.index import open_index
+    from nfsverity_proto.statement import Tag, decode_statement, tag_of
+    from nfsverity_store.published import open_published
+    from nfsverity_store.volume_view import VolumeView
 
     match = re.fullmatch(r"(?:([a-z0-9-]+):)?((?:[0-9a-f]{2}){32,64})", text)
     if match is not None:
@@ -224,13 +225,15 @@ def _version_item(text: str, root: Path) -> Item:
         where, below = locate(Path(text))
     if where != root:
         raise click.BadParameter(f"{text} is not in the published tree {root}", param_hint="--revoke-version")
-    _, index = open_index(root)
+    _, index = open_published(root)
     with contextlib.closing(index):
+        if isinstance(index, VolumeView) and not below:
+            return version_item(index.tag)
         entry = index.by_path(below)
     if entry is None or entry.record is None:
         raise click.BadParameter(f"{text} has no record", param_hint="--revoke-version")
     statement = decode_record(entry.record).statement
-    return version_item(tag_of(statement, decode_statement(statement, Kind.FILE).hash))
+    return version_item(tag_of(statement, decode_statement(statement).hash))
 
 
 def _listed(target: Url | Path, trust_files: tuple[str, ...], volume: bytes | None, timeout: float) -> RevocationView:
@@ -250,14 +253,14 @@ def _local(tree: Path, believed: Belief) -> RevocationView:
     from nfsverity._local import certificates_among
     from nfsverity_proto.errors import Unsigned
     from nfsverity_publisher.revocation import invalid_paths
-    from nfsverity_store.index import open_index
+    from nfsverity_store.published import open_published
     from nfsverity_store.revocation import PublishedRevocation
 
     from .revocation_report import judged, tree_url
 
     root = _root_of(tree)
     published = PublishedRevocation(root)
-    head, index = open_index(root)
+    head, index = open_published(root)
     with contextlib.closing(index):
         record, claim = published.record(head.volume), published.claim(head.volume)
         if record is None or claim is None:

@@ -45,6 +45,7 @@ FIELDS = {
     "attestations.subject": "of the signer's certificate; null where that is not known",
     "attestations.verified": "whether it verifies, by what this user believes",
     "attestations.error": "why not (as below), or null",
+    "head": "of a file in a volume: the tag of the head, and the entry of so many (decimal strings); else null",
     "mark": "the highest version that was accepted here, or null where none was yet, with:",
     **{", ".join(f"mark.{name}" for name in names.split(", ")): text for names, text in MARK_FIELDS.items()},
     "verified": "whether the record as a whole does",
@@ -98,8 +99,9 @@ def _local(path: Path, believed: Belief) -> RecordReport:
     from nfsverity._local import LocalTree, locate
     from nfsverity_proto.errors import Unsigned
     from nfsverity_proto.verification import Expected
+    from nfsverity_store.volume_view import VolumeView
 
-    from .record_report import judge_here
+    from .record_report import judge_here, judge_member_here
 
     root, below = locate(path)
     if not below or path.is_dir():
@@ -109,4 +111,7 @@ def _local(path: Path, believed: Belief) -> RecordReport:
         if entry is None or entry.record is None:
             raise Unsigned("there is no record for it in the published tree", where=url)
         expected = Expected(below, believed.expected(url, tree.url), url)
+        if isinstance(tree.index, VolumeView):
+            head = tree.index.record
+            return judge_member_here(entry.record, head, expected, believed, tree.certificates(head))
         return judge_here(entry.record, expected, believed, tree.certificates(entry.record))

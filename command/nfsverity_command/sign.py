@@ -13,18 +13,22 @@ from .expiry import end_of
 from .failure import Exit, error_fields, say, status_of, tell
 from .frame import Command
 from .output import count_text, name_fields, shown, write_json
-from .parameters import DAY, HASHES, RANGE, UNIT_SIZE, VOLUME
-from .signing import load_keys
+from .parameters import DAY, HASHES, NEW_VOLUME, RANGE, UNIT_SIZE
+from .signing import KEY_HELP, key_files, load_keys
 
 if TYPE_CHECKING:
     from nfsverity_publisher.keys import SigningKey
-    from nfsverity_publisher.publication import Options, Report
+    from nfsverity_publisher.transaction import Options, Report
 
 
 @click.command(
     cls=Command,
     examples=[
         ("Sign a tree; later again, for what has changed", "nfsverity sign --key me.key --cert me.crt /srv/data"),
+        (
+            "Once a day, so that nobody can withhold what is newer for longer than a week",
+            "nfsverity sign --key me.key --cert me.crt --renew --days 7 /srv/data",
+        ),
         (
             "With two signers, one of them post-quantum",
             "nfsverity sign --key a.key --cert a.crt --key b.key --cert b.crt /srv/data",
@@ -54,9 +58,11 @@ if TYPE_CHECKING:
         "trees.root_base64": "only where that is not UTF-8",
         "trees.volume, label, generation": "of this publication (the generation as a decimal string)",
         "trees.label_base64": "only where the label is not UTF-8",
+        "trees.form": "volume, or records for one record of each file; null where the tree was not published",
+        "trees.entries, links, directories": "of a volume: numbers of all entries, and of these",
         "trees.signed, unchanged, removed": "numbers of files",
         "trees.bytes_hashed": "decimal string",
-        "trees.skipped": "links and special files: path (or path_base64) and reason",
+        "trees.skipped": "special files, and links where each file has its record: path (or path_base64) and reason",
         "trees.failed": "files without a new record: path (or path_base64) and reason",
         "trees.changed": "files whose content is another than the last time, with:",
         "trees.changed.path": "or path null and path_base64",
@@ -69,7 +75,7 @@ if TYPE_CHECKING:
     },
 )
 @click.argument("paths", type=click.Path(), nargs=-1, required=True, metavar="PATH...")
-@click.option("--key", "keys", type=click.Path(), multiple=True, required=True, help="Private key (PEM). Repeatable.")
+@click.option("--key", "keys", type=click.Path(), multiple=True, required=True, help=KEY_HELP)
 @click.option(
     "--cert", "certificates", type=click.Path(), multiple=True, required=True, help="Its certificate, in same order."
 )
@@ -82,7 +88,17 @@ if TYPE_CHECKING:
 @click.option(
     "--hash", "hash_name", type=click.Choice(HASHES), help="The hash algorithm.  [default: sha256, or as it was]"
 )
-@click.option("--volume-id", type=VOLUME, metavar="ID", help="Of the tree.  [default: random, then as it was]")
+@click.option(
+    "--volume-id",
+    type=NEW_VOLUME,
+    metavar="ID|new",
+    help="Of the tree, or a random one.  [default: random, then as it was]",
+)
+@click.option("--per-file", is_flag=True, help="A record for each file, without links and directories.")
+@click.option(
+    "--as-volume", is_flag=True, help="One signature for all.  [default, but where the tree has a record for each file]"
+)
+@click.option("--renew", is_flag=True, help="Sign the head of a volume again with new times, and look at no file.")
 @click.option("--rehash", is_flag=True, help="Read also what seems unchanged by size, times and inode.")
 @click.option(
     "--changed",
@@ -108,8 +124,8 @@ if TYPE_CHECKING:
     help="For another process that signs the same tree; 0: never wait.",
 )
 @click.option("--jobs", type=click.IntRange(1, 256), metavar="N", help="Processes that hash.  [default: all CPUs]")
-@click.option("--days", type=click.IntRange(1, 36500), metavar="N", help="The records expire after so many days.")
-@click.option("--not-after", type=DAY, metavar="DATE", help="The records expire after this day, or moment (RFC 3339).")
+@click.option("--days", type=click.IntRange(1, 36500), metavar="N", help="What is signed expires after so many days.")
+@click.option("--not-after", type=DAY, metavar="DATE", help="It expires after this day, or moment (RFC 3339).")
 def command(
     paths: tuple[str, ...],
     keys: tuple[str, ...],
@@ -117,6 +133,9 @@ def command(
     unit_size: int | None,
     hash_name: str | None,
     volume_id: bytes | None,
+    per_file: bool,
+    as_volume: bool,
+    renew: bool,
     rehash: bool,
     changed: tuple[tuple[int, int | None], ...],
     appended: bool,
@@ -128,11 +147,20 @@ def command(
     not_after: int | None,
     as_json: bool,
 ) -> int:
-    """Sign files and trees of files, and publish their records.
+    """Sign files and trees of files, and publish what was signed.
 
-    The metadata goes to .nfsverity at the root of the tree (for a lone file: of its folder). A path inside a
-    published tree belongs to that tree. What is published is replaced at once: readers see all of the old or
-    all of the new. What has not changed is not read again. Links and special files are named, not signed.
+    A tree becomes a volume: one signature is for all of its files, links and directories, and says too that there is
+    nothing else. The metadata goes to .nfsverity at the root of the tree (for a lone file: of its folder). A path
+    inside a published tree belongs to that tree. What is published is replaced at once: readers see all of the old
+    or all of the new. What has not changed is not read again. Special files are named, not signed.
+
+    With --per-file, and for a lone file in a folder where nothing is signed, each file has a record of its own. A tree
+    keeps its form until the other one is asked for. Readers follow it from records to a volume. For the way back it
+    needs another volume ID (--volume-id new): readers that have seen the head of a volume refuse other records of it,
+    and must be told of the new ID as of a new tree.
+
+    --renew signs what the metadata has, after a check that one of the keys has signed that. It cannot tell whether
+    somebody has put back an older state: use it where the tree is signed, not on a server that is not trusted.
 
     A file is best not written where it is read: --replace-with takes new content from beside it. If that is killed
     between the two last steps, PATH has the new content, and signing it once more completes it.
@@ -144,8 +172,15 @@ def command(
     --rehash.
     """
     from nfsverity_proto.hashes import hash_by_name
-    from nfsverity_publisher.publication import Options, plan
+    from nfsverity_publisher.publication import plan
+    from nfsverity_publisher.transaction import Form, Options
 
+    if per_file and as_volume:
+        raise click.UsageError("--per-file and --as-volume are two forms: give one of them")
+    if renew and (
+        unit_size or hash_name or volume_id or per_file or rehash or changed or appended or replace_with or show_changes
+    ):
+        raise click.UsageError("--renew looks at no file: it goes with --days or --not-after")
     if (changed or appended) and rehash:
         raise click.UsageError("--rehash reads all of it, which --changed and --appended are there to spare")
     if (changed or appended or replace_with) and (len(paths) != 1 or Path(paths[0]).is_dir()):
@@ -163,11 +198,14 @@ def command(
         wait=wait,
         replacement=None if replace_with is None else Path(replace_with),
         jobs=jobs or _processors(),
+        form=Form.RECORDS if per_file else Form.VOLUME if as_volume else None,
     )
     status, trees = Exit.OK, []
     for root, below in plan([Path(path) for path in paths], new=replace_with is not None).items():
-        private = [Path(key) for key in keys]
-        tree_status, tree = _publish(root, below, signing_keys, options, private, as_json, show_changes)
+        private = key_files(keys)
+        if renew and below != [b""]:
+            raise click.UsageError(f"--renew is about all of a volume: give {root}")
+        tree_status, tree = _publish(root, below, signing_keys, options, private, as_json, show_changes, renew)
         status = max(status, tree_status)
         trees.append(tree)
     if as_json:
@@ -193,26 +231,32 @@ def _publish(
     private: list[Path],
     as_json: bool,
     show_changes: bool,
+    renews: bool,
 ) -> tuple[Exit, dict[str, Any]]:
     """Publish one tree, and say what came of it."""
     import os
 
     from nfsverity_proto.errors import NfsVerityError
-    from nfsverity_publisher.publication import Report, publish
+    from nfsverity_publisher.form import publish
+    from nfsverity_publisher.transaction import Report
+    from nfsverity_publisher.volume import renew
 
     from .progress import meter
+
+    def waiting() -> None:
+        say(f"nfsverity: {root}: another process is signing it: waiting up to {options.wait:g} s")
 
     only = root / os.fsdecode(below[0]) if len(below) == 1 else root
     try:
         with meter(f"signing {shown(os.fsencode(only.name))}", _size(options.replacement or only)) as shows:
-            report = publish(
-                root, below, keys, options, lambda _, count: shows.add(count), private,
-                lambda: say(f"nfsverity: {root}: another process is signing it: waiting up to {options.wait:g} s"),
-            )  # fmt: skip
+            if renews:
+                report = renew(root, keys, options, private, waiting)
+            else:
+                report = publish(root, below, keys, options, lambda _, count: shows.add(count), private, waiting)
     except (NfsVerityError, OSError) as error:
         error.add_note(str(root))
         tell(error)
-        return status_of(error), {**_fields(Report(root)), "error": error_fields(error)}
+        return status_of(error), {**_fields(Report(root)), "form": None, "error": error_fields(error)}
     for path, reason in report.whole:
         say(f"nfsverity: {os.fsdecode(os.path.join(os.fsencode(root), path))}: hashed in whole: {reason}")
     for path, reason in report.failed:
@@ -226,6 +270,17 @@ def _size(path: Path) -> int | None:
     return path.stat().st_size if path.is_file() else None
 
 
+def _form_lines(report: Report) -> list[str]:
+    from nfsverity_publisher.transaction import Form
+
+    if report.form is Form.RECORDS:
+        return ["form        a record for each file (a volume has one signature for all: --as-volume)"]
+    links = count_text(report.links, "link")
+    directories = count_text(report.directories, "directory", "directories")
+    files = count_text(report.entries - report.links - report.directories, "file")
+    return [f"form        volume of {files}, {links}, {directories}"]
+
+
 def _text(report: Report, show_changes: bool) -> str:
     import os
 
@@ -233,12 +288,13 @@ def _text(report: Report, show_changes: bool) -> str:
         f"tree        {shown(os.fsencode(report.root))}",
         f'volume      {report.volume.hex()} "{shown(report.label)}"',
         f"generation  {report.generation}",
+        *_form_lines(report),
         f"signed      {count_text(report.signed, 'file')} ({report.bytes_hashed:,} bytes hashed)",
         f"unchanged   {count_text(report.unchanged, 'file')}",
         f"removed     {count_text(report.removed, 'file')}",
     ]
     if report.skipped:
-        lines.append(f"skipped     {len(report.skipped):,}, which are neither files nor directories:")
+        lines.append(f"skipped     {len(report.skipped):,}, which cannot be signed:")
         lines += [f"            {shown(path)} ({reason})" for path, reason in report.skipped]
     if report.failed:
         lines.append(f"failed      {count_text(len(report.failed), 'file')}, without a new record:")
@@ -266,6 +322,10 @@ def _fields(report: Report) -> dict[str, Any]:
         "volume": report.volume.hex() or None,
         **name_fields("label", report.label),
         "generation": str(report.generation),
+        "form": report.form.value,
+        "entries": report.entries,
+        "links": report.links,
+        "directories": report.directories,
         "signed": report.signed,
         "unchanged": report.unchanged,
         "removed": report.removed,

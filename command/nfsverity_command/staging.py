@@ -11,15 +11,22 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
+import hashlib
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
+from nfsverity_proto.errors import NameCollision
+from nfsverity_proto.hashes import Hash
 from nfsverity_proto.path import split_path
-from nfsverity_store.hashing import next_data, next_hole
+from nfsverity_proto.tree import Shape
+from nfsverity_store.content import open_below
+from nfsverity_store.hashing import ChangedSize, build, hash_runs, next_data, next_hole
 from nfsverity_store.layout import DIRECTORY, DIRECTORY_BYTES
 
 from .failure import LocalProblem
@@ -152,20 +159,54 @@ def new_file(destination: Path, executable: bool) -> Iterator[NewFile]:
 
 
 class NewTree:
-    """Files for the directory `destination`. Nothing is there before `commit`; `close` removes what is left over."""
+    """Files for the directory `destination`. Nothing is there before `commit`; `close` removes what is left over.
 
-    def __init__(self, destination: Path) -> None:
+    With `kept`, what was written can be left for the next run (`leave`), which finds it in the same place.
+    """
+
+    def __init__(self, destination: Path, *, kept: bool = False) -> None:
         self.destination = destination
         if os.path.lexists(destination) and not destination.is_dir():
             raise NotADirectoryError(20, "there is something that is no directory", str(destination))
         self.existing = destination.is_dir()
         above = destination if self.existing else destination.parent
-        self.path = above / (PREFIX + secrets.token_hex(8))
+        name = hashlib.sha256(os.fsencode(destination.name)).hexdigest()[:16] if kept else secrets.token_hex(8)
+        self.path = above / (PREFIX + name)
         with _naming(destination):
-            self.path.mkdir(mode=0o700)
-        self._fd = os.open(self.path, _DIRECTORY)
+            self._fd, self.resumed = self._locked(kept)
         self._directories: set[bytes] = {b""}
         self._files: list[bytes] = []
+        self._made: set[tuple[int, int]] = set()
+
+    def _locked(self, kept: bool) -> tuple[int, bool]:
+        """The place, open, for nobody else to write to; and whether a run before has left something there."""
+        while True:
+            resumed = False
+            try:
+                self.path.mkdir(mode=0o700)
+            except FileExistsError:
+                if not kept:
+                    raise
+                resumed = True
+            try:
+                fd = os.open(self.path, _DIRECTORY | os.O_NOFOLLOW)
+            except FileNotFoundError:  # another run has just ended
+                continue
+            try:
+                if os.fstat(fd).st_uid != os.geteuid():
+                    raise LocalProblem(f"{self.path} is somebody else's")
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise LocalProblem(f"another get is writing to {self.destination}") from None
+                with contextlib.suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(fd), os.lstat(self.path)):
+                        os.fchmod(fd, 0o700)
+                        return fd, resumed
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)
 
     def check(self, path: bytes) -> list[bytes]:
         """The names of a path that may be below the destination. Raises `LocalProblem`."""
@@ -174,6 +215,8 @@ class NewTree:
             raise LocalProblem("a file without a name")
         if any(name.lower() == DIRECTORY_BYTES for name in names):
             raise LocalProblem(f"{DIRECTORY} is the name of metadata here, and not taken from a server")
+        if self.existing and os.fsdecode(names[0]).lower() == self.path.name:
+            raise LocalProblem(f"{self.path.name} is where files are until they are whole")
         return names
 
     def create(self, path: bytes, executable: bool) -> NewFile:
@@ -181,21 +224,103 @@ class NewTree:
         names = self.check(path)
         try:
             self._make_directory(b"/".join(names[:-1]))
-            return NewFile(os.open(path, _CREATE, 0o600, dir_fd=self._fd), executable)
-        except (FileExistsError, NotADirectoryError, IsADirectoryError):
-            raise LocalProblem("this file system takes its name for that of another file") from None
+            self._forget(path)
+            fd = os.open(path, _CREATE, 0o600, dir_fd=self._fd)
         except OSError as error:
-            if error.errno not in _UNFIT:
-                raise
-            raise LocalProblem(f"this file system cannot have its name: {error.strerror}") from error
+            raise _unfit(error) from error
+        status = os.fstat(fd)
+        self._made.add((status.st_dev, status.st_ino))
+        return NewFile(fd, executable)
+
+    def leave_alone(self, path: bytes) -> None:
+        """The file stays as it is at the destination. Its name is taken all the same, and nobody else's then.
+
+        Raises `NameCollision`, `LocalProblem`, `OSError`.
+        """
+        os.close(self.create(path, False).fd)
+
+    def link(self, path: bytes, target: bytes) -> None:
+        """A symbolic link; where it leads to has been judged. Raises `NameCollision`, `LocalProblem`, `OSError`."""
+        names = self.check(path)
+        try:
+            self._make_directory(b"/".join(names[:-1]))
+            self._forget(path)
+            os.symlink(target, path, dir_fd=self._fd)
+        except OSError as error:
+            raise _unfit(error) from error
+        self._made.add(self._identity(path))
+        self.keep(path)
+
+    def has_directory(self, path: bytes) -> bool:
+        """Whether this run has made a directory of just that name."""
+        return path in self._directories
+
+    def directory(self, path: bytes) -> None:
+        """A directory, which may stay empty. Raises `NameCollision`, `LocalProblem`, `OSError`."""
+        self.check(path)
+        try:
+            self._make_directory(path)
+        except OSError as error:
+            raise _unfit(error) from error
 
     def _make_directory(self, path: bytes) -> None:
         """Raises `FileExistsError` where there is something of another name that is the same here."""
         if path in self._directories:
             return
         self._make_directory(path.rpartition(b"/")[0])
-        os.mkdir(path, 0o777, dir_fd=self._fd)
+        try:
+            os.mkdir(path, 0o777, dir_fd=self._fd)
+        except FileExistsError:
+            if not self._is_left_over(path):
+                raise
+            if not self._is_directory(path):
+                os.unlink(path, dir_fd=self._fd)
+                os.mkdir(path, 0o777, dir_fd=self._fd)
+        self._made.add(self._identity(path))
         self._directories.add(path)
+
+    def _identity(self, path: bytes) -> tuple[int, int]:
+        status = os.stat(path, dir_fd=self._fd, follow_symlinks=False)
+        return status.st_dev, status.st_ino
+
+    def _is_directory(self, path: bytes) -> bool:
+        return stat.S_ISDIR(os.stat(path, dir_fd=self._fd, follow_symlinks=False).st_mode)
+
+    def _is_left_over(self, path: bytes) -> bool:
+        """Whether what is there is not of this run: one name for two entries is told, what is old is not missed."""
+        return self._identity(path) not in self._made
+
+    def _forget(self, path: bytes) -> None:
+        """Remove what a run before has left there. Raises `FileExistsError` for what this one has made."""
+        with contextlib.suppress(FileNotFoundError):
+            if not self._is_left_over(path):
+                raise FileExistsError(errno.EEXIST, "made in this run")
+            if self._is_directory(path):
+                shutil.rmtree(self.path / os.fsdecode(path))
+            else:
+                os.unlink(path, dir_fd=self._fd)
+
+    def take_left_over(self, path: bytes, executable: bool, shape: Shape, hash: Hash, root: bytes, mtime: int) -> bool:
+        """Whether a run before has left the whole file, which is hashed again; then it is one of this run's."""
+        try:
+            fd = open_below(self.path, self.check(path))
+        except (OSError, LocalProblem):
+            return False
+        try:
+            status = os.fstat(fd)
+            if (status.st_size, status.st_mtime_ns) != (shape.size, mtime) or not self._is_left_over(path):
+                return False
+            if build(shape, hash, hash_runs(fd, shape, hash), None) != root:
+                return False
+            self._make_directory(path.rpartition(b"/")[0])
+            os.fchmod(fd, mode_of(executable))
+        except (OSError, ChangedSize):
+            return False
+        finally:
+            os.close(fd)
+        self._made.add((status.st_dev, status.st_ino))
+        self.keep(path)
+        return True
 
     def keep(self, path: bytes) -> None:
         """The file is whole and verified: it is for the destination."""
@@ -209,10 +334,12 @@ class NewTree:
 
     def discard(self, path: bytes) -> None:
         with contextlib.suppress(FileNotFoundError):
+            self._made.discard(self._identity(path))
             os.unlink(path, dir_fd=self._fd)
 
     def commit(self) -> None:
         """One sync for all, and then everything takes its place: a new directory at once, else file by file."""
+        self._remove_left_over()
         sync(self._fd)
         if not self.existing:
             os.chmod(self.path, 0o777 & ~_umask())
@@ -221,6 +348,12 @@ class NewTree:
                 os.fsync(parent)
             return
         with _opened(self.destination) as top:
+            for path in sorted(self._directories - {b""}):
+                try:
+                    os.close(_descend(top, path.split(b"/")))
+                except OSError as error:  # nothing has been replaced yet
+                    where = self.destination / os.fsdecode(path)
+                    raise LocalProblem(f"{where} has to be a directory: {error.strerror}") from error
             for path in self._files:
                 with contextlib.ExitStack() as stack:
                     directory, name = top, path
@@ -231,9 +364,34 @@ class NewTree:
                     os.replace(path, name, src_dir_fd=self._fd, dst_dir_fd=directory)
             sync(top)
 
-    def close(self) -> None:
+    def _remove_left_over(self) -> None:
+        """What a run before has left and this one has not taken over."""
+        for above, directories, files in os.walk(self.path, topdown=False):
+            for name in files + directories:
+                path = os.fsencode(os.path.relpath(os.path.join(above, name), self.path))
+                if not self._is_directory(path):
+                    if self._is_left_over(path):
+                        os.unlink(path, dir_fd=self._fd)
+                elif path not in self._directories:
+                    with contextlib.suppress(OSError):
+                        os.rmdir(path, dir_fd=self._fd)
+
+    def leave(self) -> None:
+        """Leave what was written for the next run."""
         os.close(self._fd)
+
+    def close(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._fd)
+
+
+def _unfit(error: OSError) -> Exception:
+    """The error to raise where a name of the server cannot be had here."""
+    if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
+        return NameCollision("this file system takes its name for that of another file")
+    if error.errno in _UNFIT:
+        return LocalProblem(f"this file system cannot have its name: {error.strerror}")
+    return error
 
 
 def _descend(top: int, names: list[bytes]) -> int:

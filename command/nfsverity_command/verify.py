@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     examples=[
         ("All that a server has", "nfsverity verify nfsv://host:12049/"),
         ("A signed tree on this machine", "nfsverity verify /srv/data"),
+        ("A file that came with what vouches for it", "nfsverity verify --exported data.csv.fim data.csv"),
         ("One file, by a signer who is not in the trust store", "nfsverity verify --trust me.crt /srv/data/bin/tool"),
     ],
     statuses={
@@ -50,6 +51,15 @@ if TYPE_CHECKING:
     },
 )
 @click.argument("targets", type=TARGET, nargs=-1, required=True, metavar="URL|PATH...")
+@click.option(
+    "--exported",
+    type=click.Path(),
+    metavar="OUT",
+    help="Verify the one FILE by what `nfsverity export` took out for it, wherever it lies.",
+)
+@click.option(
+    "--path", "path_in_tree", metavar="PATH", help="With --exported: its path in the tree.  [default: any of its name]"
+)
 @presentation_option
 @trust_options
 @policy_options
@@ -57,6 +67,8 @@ if TYPE_CHECKING:
 @cache_option
 def command(
     targets: tuple[Url | Path, ...],
+    exported: str | None,
+    path_in_tree: str | None,
     presentation: str,
     trust_files: tuple[str, ...],
     volume: bytes | None,
@@ -76,12 +88,18 @@ def command(
 
     believed = belief.load(trust_files, volume, policy_file, audit_log)
     use = caching(no_cache)
+    if (exported is not None and not (len(targets) == 1 and isinstance(targets[0], Path))) or (
+        exported is None and path_in_tree is not None
+    ):
+        raise click.UsageError("--exported is about one file on this machine, and --path goes with it")
     checks, errors = Checks(), []
     skipped: list[tuple[bytes, str]] = []
     for target in targets:
         try:
             with meter("verifying") as shows:
-                if isinstance(target, Path):
+                if exported is not None and isinstance(target, Path):
+                    _verify_exported(Path(exported), target, path_in_tree, believed, checks)
+                elif isinstance(target, Path):
                     _verify_local(target, believed, checks, skipped, shows)
                 else:
                     _verify_served(target, believed, presentation, timeout, use, checks, shows)
@@ -110,6 +128,32 @@ def command(
         if skipped:
             click.echo(f"{count_text(len(skipped), 'link or special file', 'links and special files')} not looked at")
     return status
+
+
+def _verify_exported(exported: Path, file: Path, path: str | None, believed: Belief, checks: Checks) -> None:
+    import os
+
+    from nfsverity._exported import judge_export, path_of
+    from nfsverity._local import file_url
+    from nfsverity_proto.errors import VerificationError, WrongPath
+    from nfsverity_proto.exported import EXPORTED_MAX
+
+    url = file_url(os.fsencode(os.path.abspath(file)))
+    with exported.open("rb") as source:
+        data = source.read(EXPORTED_MAX + 1)
+    name = b""
+    try:
+        name = path_of(data)
+        expected = name if path is None else os.fsencode(path)
+        if path is None and name.rpartition(b"/")[2] != os.fsencode(file.name):
+            raise WrongPath("it is for a file of another name", expected=file.name, found=os.fsdecode(name))
+        believed_volume = next(iter(believed.volumes), None) if believed.volumes is not None else None
+        verified = judge_export(data, file, expected, believed.trust, believed_volume, believed.state, believed.revoked)
+    except VerificationError as error:
+        error.where = url
+        checks.add(Checked(url, name, None, error))
+    else:
+        checks.add(Checked(url, name, verified))
 
 
 def _verify_local(path: Path, believed: Belief, checks: Checks, skipped: list[tuple[bytes, str]], shows: Meter) -> None:
@@ -159,9 +203,12 @@ def _verify_served(
     async def run() -> None:
         from nfsverity_client.pipeline import in_order
 
-        from .network import FILES_AT_ONCE, check, files_below, session_for
+        from .network import FILES_AT_ONCE, check, check_volume, files_below, session_for
 
         async with session_for(url, believed, timeout, presentation=presentation, caching=use) as session:
+            if await session.heads.current() is not None:
+                await check_volume(session, url.path, shows, checks.add)
+                return
             found = await files_below(session, url.path)
             shows.expect(sum(size for _, size in found))
             jobs = (check(session, path, shows) for path, _ in found)

@@ -91,6 +91,22 @@ class Unsigned(VerificationError):
     advice = "ask the publisher to sign it"
 
 
+class Absent(VerificationError):
+    """The volume has nothing under this path: proved by a range of its entries."""
+
+    verdict = "absent"
+    step = 0
+    advice = "`nfsverity ls` shows what the volume has"
+
+
+class Hidden(VerificationError):
+    """The volume has an entry for this path, and the server says that it has not."""
+
+    verdict = "hidden"
+    step = 0
+    advice = "the server keeps back what the publisher signed: get it from elsewhere"
+
+
 class Malformed(VerificationError):
     """The record is not the canonical encoding of one."""
 
@@ -132,6 +148,22 @@ class WrongPath(VerificationError):
     verdict = "wrong-path"
     step = 3
     advice = "the server gave another file's record; files that moved must be signed again"
+
+
+class NotMember(VerificationError):
+    """The volume does not have this content under this path."""
+
+    verdict = "not-member"
+    step = 3
+    advice = "the server gave a file that the publisher did not sign as part of this volume"
+
+
+class OtherHead(VerificationError):
+    """The record is of another state of the volume than the one that was accepted."""
+
+    verdict = "other-head"
+    step = 3
+    advice = "the server mixes two states of the volume: try again, or get it from elsewhere"
 
 
 class UnknownExtension(VerificationError):
@@ -311,10 +343,26 @@ class Updating(VerificationError):
     advice = "try again later, or wait longer with --wait"
 
 
+class LinkOutside(VerificationError):
+    """A symbolic link leads out of the volume."""
+
+    verdict = "link-outside"
+    step = 15
+    advice = "--links all makes such links too, if you believe the publisher"
+
+
+class NameCollision(VerificationError):
+    """Two names of the volume are one at the destination."""
+
+    verdict = "name-collision"
+    step = 15
+    advice = "choose a destination that tells such names apart"
+
+
 VERDICTS: tuple[type[VerificationError], ...] = (
-    Unsigned, Malformed, Unsupported, WrongKind, WrongVolume, WrongPath, UnknownExtension, RefusedAlgorithm,
-    Untrusted, OutOfScope, NoCertificate, BadCertificate, IsRevoked, NotYetValid, Expired, WrongUsage, BadSignature,
-    TooFewSigners, Rollback, Equivocation, IssuedInFuture, RecordExpired, PolicyRefused, Mismatch, Stale,
-    Updating,
+    Unsigned, Absent, Hidden, Malformed, Unsupported, WrongKind, WrongVolume, WrongPath, NotMember, OtherHead,
+    UnknownExtension, RefusedAlgorithm, Untrusted, OutOfScope, NoCertificate, BadCertificate, IsRevoked, NotYetValid,
+    Expired, WrongUsage, BadSignature, TooFewSigners, Rollback, Equivocation, IssuedInFuture, RecordExpired,
+    PolicyRefused, Mismatch, Stale, Updating, LinkOutside, NameCollision,
 )  # fmt: skip
 """Every verdict, in the order of the draft's table."""

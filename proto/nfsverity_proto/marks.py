@@ -53,7 +53,12 @@ NO_MARKS: Marks = _NoMarks()
 
 
 def to_raise(verified: Verified) -> dict[MarkKey, Mark]:
-    """The marks that a version leaves: of each signer, for each entry by which it is believed (fim-mark-7)."""
+    """The marks that a version leaves: of each signer, for each entry by which it is believed (fim-mark-7).
+
+    None for a member of a volume, for which the head has them.
+    """
+    if verified.member is not None:
+        return {}
     mark = Mark(verified.when.generation, verified.tag)
     return {
         MarkKey(

@@ -10,10 +10,11 @@ from enum import IntEnum
 from typing import Any, Generic, TypeVar
 
 from . import rpc
+from .entry_range import ENTRY_RANGE, RANGE_ENTRIES_MAX, EntryRange
 from .errors import MalformedMessage, StatusError
-from .path import split_path
+from .path import check_name, split_path
 from .record import FINGERPRINT, Fingerprint
-from .statement import TAG, TIME, Tag, Time
+from .statement import STATEMENT_MAX, TAG, TIME, Tag, Time
 from .tree import SIZE_MAX
 from .xdr import (
     Array,
@@ -44,6 +45,10 @@ PROOF_MAX = 8192
 HOLES_MAX = 256
 ENTRIES_MAX = 1024
 HANDLE_MAX = 128
+BULK_MAX = 2**21
+"""Bytes of data of one reply to BULK."""
+RANGE_BYTES_MAX = 2**20
+"""Bytes of encoded entries that a server gives in one reply (fip-entries-5)."""
 WAIT_MAX = 60_000
 """Milliseconds of a long poll."""
 CALLS_MAX = 32
@@ -82,7 +87,7 @@ class FileType(IntEnum):
     DIRECTORY = 2
 
 
-CAP_CORE, CAP_DATA = 1, 2
+CAP_CORE, CAP_DATA, CAP_VOLUME = 1, 2, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +248,49 @@ class ReaddirOk:
 @dataclass(frozen=True, slots=True)
 class GetattrArgs:
     object: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EntriesArgs:
+    """Entries of a volume, from the last one below the place of (parent, name) on, at most `count` of them."""
+
+    head: Tag
+    parent: bytes
+    name: bytes
+    """A name, or nothing: right before all that is in the directory."""
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class EntriesOk:
+    range: EntryRange
+
+
+@dataclass(frozen=True, slots=True)
+class BulkArgs:
+    """As `EntriesArgs`, with at most `most` bytes of the files' data."""
+
+    head: Tag
+    parent: bytes
+    name: bytes
+    count: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class BulkItem:
+    """What comes with one entry: of a file its statement of kind content, and how many bytes of the data are it."""
+
+    statement: bytes
+    """Empty for a link and a directory, and where it did not come."""
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class BulkOk:
+    range: EntryRange
+    items: tuple[BulkItem, ...]
+    data: Buffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -453,13 +501,35 @@ PLAIN: Procedure[PlainArgs, PlainOk] = Procedure(
     has_tail=True,
 )
 
+ENTRIES: Procedure[EntriesArgs, EntriesOk] = Procedure(
+    13,
+    "ENTRIES",
+    Structure(EntriesArgs, head=TAG, parent=_PATH, name=_NAME, count=UInt),
+    Structure(EntriesOk, range=ENTRY_RANGE),
+    "CHANGED BUSY INVALID ACCESS IO NOT_SUPPORTED",
+)
+BULK: Procedure[BulkArgs, BulkOk] = Procedure(
+    14,
+    "BULK",
+    Structure(BulkArgs, head=TAG, parent=_PATH, name=_NAME, count=UInt, most=UInt),
+    Structure(
+        BulkOk,
+        range=ENTRY_RANGE,
+        items=Array(Structure(BulkItem, statement=Opaque(STATEMENT_MAX), length=UInt), RANGE_ENTRIES_MAX),
+        data=Tail(BULK_MAX),
+    ),
+    "CHANGED BUSY INVALID ACCESS IO NOT_SUPPORTED",
+    has_tail=True,
+)
+
 PROCEDURES: dict[int, Procedure[Any, Any]] = {
     procedure.number: procedure
     for procedure in (
-        LIMITS, RESOLVE, RECORD, CERTIFICATE, TREE, PROOF, FETCH, READ, READDIR, GETATTR, REVOCATION, PLAIN
+        LIMITS, RESOLVE, RECORD, CERTIFICATE, TREE, PROOF, FETCH, READ, READDIR, GETATTR, REVOCATION, PLAIN,
+        ENTRIES, BULK,
     )
 }  # fmt: skip
-"""By number; NULL (0) has neither arguments nor results, and 13 to 17 are places."""
+"""By number; NULL (0) has neither arguments nor results, and 15 to 18 are places."""
 
 
 def check_arguments(arguments: object) -> None:
@@ -486,8 +556,21 @@ def check_arguments(arguments: object) -> None:
             _check_count("most", arguments.most, 0, FETCH_MAX)  # fip-fetch-3
         case ReaddirArgs():
             _check_count("count", arguments.count, 1, ENTRIES_MAX)  # fip-dir-2
+        case EntriesArgs():
+            _check_place(arguments.parent, arguments.name)  # fip-entries-2
+            _check_count("count", arguments.count, 2, RANGE_ENTRIES_MAX)
+        case BulkArgs():
+            _check_place(arguments.parent, arguments.name)
+            _check_count("count", arguments.count, 2, RANGE_ENTRIES_MAX)
+            _check_count("most", arguments.most, 0, BULK_MAX)  # fip-bulk-2
         case PlainArgs():
             _check_count("count", arguments.count, 1, DATA_MAX)  # fip-plain-2
+
+
+def _check_place(parent: bytes, name: bytes) -> None:
+    split_path(parent)
+    if name:
+        check_name(name)
 
 
 def _check_known(known: bytes) -> None:

@@ -10,13 +10,14 @@ from functools import lru_cache
 
 from .errors import Malformed
 from .hashes import SHA256, digest_length, hash_by_number
+from .membership import Membership, decode_membership, encode_membership
 from .statement import HASH
 from .xdr import Array, Buffer, Codec, Opaque, Structure, UInt, XdrError
 
 RECORD_MAX = 65536
 ATTESTATIONS_MAX = 8
 SIGNATURE, MEMBERSHIP = 1, 2
-"""Attestation types; MEMBERSHIP is a place."""
+"""Attestation types."""
 
 _CONTEXT = b"\x20" * 64 + b"File Integrity Metadata, statement, format 1\x00"
 """What precedes the signed structure (fim-signed-1); 64 spaces as in RFC 8446 section 4.4.3."""
@@ -64,6 +65,8 @@ class Record:
         keys = [(a.type, a.body) for a in self.attestations]
         if any(low >= high for low, high in itertools.pairwise(keys)):
             raise ValueError("attestations that are not in ascending order")
+        if sum(type == MEMBERSHIP for type, _ in keys) > 1:
+            raise ValueError("more than one membership")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,19 @@ def signature_of(attestation: Attestation) -> Signature:
         raise Malformed(f"a signature cannot be decoded: {error}") from error
 
 
+def membership_attestation(membership: Membership) -> Attestation:
+    return Attestation(MEMBERSHIP, encode_membership(membership))
+
+
+@lru_cache(maxsize=1)  # decoded in step 1, used in step 3
+def membership_of(attestation: Attestation) -> Membership:
+    """The membership that an attestation of type MEMBERSHIP holds. Raises `Malformed`."""
+    try:
+        return decode_membership(attestation.body)
+    except ValueError as error:
+        raise Malformed(f"a membership cannot be decoded: {error}") from error
+
+
 def encode_record(statement: bytes, attestations: list[Attestation]) -> bytes:
     """The record of some attestations, put in order. Raises `ValueError` past the bounds."""
     data = _RECORD.encode(Record(statement, tuple(sorted(attestations, key=lambda a: (a.type, a.body)))))
@@ -127,4 +143,6 @@ def decode_record(data: Buffer) -> Record:
     for attestation in record.attestations:
         if attestation.type == SIGNATURE:
             signature_of(attestation)
+        elif attestation.type == MEMBERSHIP:
+            membership_of(attestation)
     return record

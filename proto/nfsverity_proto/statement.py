@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 import itertools
+import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
 from .errors import Malformed, Unsupported, WrongKind
 from .hashes import digest_length, hash_by_number
 from .path import check_name, split_path
-from .tree import SIZE_MAX, UNIT_LOG2_MAX, UNIT_LOG2_MIN, Shape
+from .tree import RFC9162, SIZE_MAX, UNIT_LOG2_MAX, UNIT_LOG2_MIN, Shape
 from .xdr import (
     Array,
     Bool,
@@ -33,6 +34,8 @@ FORMAT = 1
 STATEMENT_MAX = 8192
 GENERATION_MAX = 2**64 - 2
 """2^64 − 1 is invalid, so that there is always a next one."""
+VOLUME_ENTRIES_MAX = 2**63 - 1
+"""Of a volume: as many as units of a file, so that a tree has the same bounds."""
 NO_END = 2**63 - 1
 """The `not_after` of a statement that does not expire."""
 ITEMS_MAX = 128
@@ -135,6 +138,22 @@ class File:
         split_path(self.path)
 
 
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """Kind *volume*: the head of a volume. One root over the entries of all its files, links and directories."""
+
+    volume: bytes
+    label: bytes
+    when: When
+    entries: int
+    root: bytes
+
+    def __post_init__(self) -> None:
+        check_name(self.label)
+        if self.entries > VOLUME_ENTRIES_MAX:
+            raise ValueError(f"{self.entries} entries")
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Item:
     """What a revocation takes back: a public key, by the digest of its SubjectPublicKeyInfo, or a version, by its tag.
@@ -167,7 +186,7 @@ class Revocation:
             raise ValueError("items that are not in ascending order")  # fim-rev-2
 
 
-Claim = Content | File | Revocation
+Claim = Content | File | Volume | Revocation
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,12 +199,10 @@ class Statement:
         numbers = [extension.number for extension in self.extensions]
         if any(low >= high for low, high in itertools.pairwise(numbers)):
             raise ValueError("extensions that are not in ascending order")
-        if isinstance(self.claim, Revocation):
-            return
-        content = self.claim if isinstance(self.claim, Content) else self.claim.content
+        root = _root_of(self.claim)
         length = digest_length(self.hash)
-        if length is not None and len(content.tree.root) != length:
-            raise ValueError(f"a root of {len(content.tree.root)} bytes where its hash has {length}")
+        if root is not None and length is not None and len(root) != length:
+            raise ValueError(f"a root of {len(root)} bytes where its hash has {length}")
 
     @property
     def kind(self) -> Kind:
@@ -214,8 +231,20 @@ def _kind_of(claim: Claim) -> Kind:
             return Kind.CONTENT
         case File():
             return Kind.FILE
-        case Revocation():
-            return Kind.REVOCATION
+        case Volume():
+            return Kind.VOLUME
+    return Kind.REVOCATION
+
+
+def _root_of(claim: Claim) -> bytes | None:
+    match claim:
+        case Content():
+            return claim.tree.root
+        case File():
+            return claim.content.tree.root
+        case Volume():
+            return claim.root
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +267,12 @@ FILE = Structure(
 )
 ITEM = Structure(Item, what=UInt, hash=UInt, digest=HASH)
 REVOCATION = Structure(Revocation, volume=Fixed(16), label=Opaque(255), when=WHEN, items=Array(ITEM, ITEMS_MAX))
-CLAIM = Union(Enumerated(Kind), {Kind.CONTENT: CONTENT, Kind.FILE: FILE, Kind.REVOCATION: REVOCATION}, _kind_of)
+VOLUME = Structure(Volume, volume=Fixed(16), label=Opaque(255), when=WHEN, entries=UHyper, root=HASH)
+CLAIM = Union(
+    Enumerated(Kind),
+    {Kind.CONTENT: CONTENT, Kind.FILE: FILE, Kind.VOLUME: VOLUME, Kind.REVOCATION: REVOCATION},
+    _kind_of,
+)
 TAG = Structure(Tag, hash=UInt, digest=HASH)
 
 _WHOLE: Codec[_Whole] = Codec(
@@ -252,6 +286,25 @@ def encode_statement(statement: Statement) -> bytes:
     if len(data) > STATEMENT_MAX:
         raise ValueError(f"a statement of {len(data)} bytes; {STATEMENT_MAX} are allowed")
     return data
+
+
+_NO_EXTENSIONS = bytes(4)
+_CONTENT_HEAD = struct.Struct(">IIIIqIIIQI")
+"""All fields of a statement of kind content up to the root's bytes."""
+
+
+def encode_content(hash: int, mtime: int, unit_log2: int, size: int, root: bytes) -> bytes:
+    """The statement of kind *content* without extensions, whose tree is of type RFC9162; `mtime` in nanoseconds.
+
+    The same as `encode_statement` gives, for those who make very many. The root's length is that of the hash.
+    """
+    seconds, nseconds = divmod(mtime, 1_000_000_000)
+    length = len(root)
+    return (
+        _CONTENT_HEAD.pack(MAGIC, FORMAT, hash, Kind.CONTENT, seconds, nseconds, RFC9162, unit_log2, size, length)
+        + root
+        + _NO_EXTENSIONS
+    )
 
 
 def decode_statement(data: Buffer, kind: Kind | None = None) -> Statement:

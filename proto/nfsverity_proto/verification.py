@@ -33,6 +33,7 @@ from .errors import (
     Unsupported,
     Untrusted,
     VerificationError,
+    WrongKind,
     WrongPath,
     WrongVolume,
 )
@@ -50,6 +51,7 @@ from .statement import (
     Revocation,
     Statement,
     Tag,
+    Volume,
     When,
     decode_statement,
     tag_of,
@@ -110,12 +112,21 @@ class Verified:
     statement: Statement
     tag: Tag
     signers: tuple[Signer, ...]
+    member: File | None = None
+    """What head, entry and statement say together of a file of a volume (fim-member-2)."""
 
     @property
     def file(self) -> File:
-        claim = self.statement.claim
+        claim = self._identified
         if not isinstance(claim, File):
             raise ValueError("this statement is not about a file")
+        return claim
+
+    @property
+    def head(self) -> Volume:
+        claim = self.statement.claim
+        if not isinstance(claim, Volume):
+            raise ValueError("this statement is not about a volume")
         return claim
 
     @property
@@ -126,17 +137,26 @@ class Verified:
         return claim
 
     @property
+    def _identified(self) -> File | Volume | Revocation:
+        return _identified(self.statement) if self.member is None else self.member
+
+    @property
     def volume(self) -> bytes:
-        return _identified(self.statement).volume
+        return self._identified.volume
 
     @property
     def path(self) -> bytes:
-        """Empty for a revocation, which is about the whole volume."""
-        return _path_of(self.statement)
+        """Empty for a head and a revocation, which are about the whole volume."""
+        claim = self._identified
+        return claim.path if isinstance(claim, File) else b""
+
+    @property
+    def label(self) -> bytes:
+        return self._identified.label
 
     @property
     def when(self) -> When:
-        return _identified(self.statement).when
+        return self._identified.when
 
     @property
     def content(self) -> Content:
@@ -170,7 +190,35 @@ def verify_record(
     Raises the `VerificationError` of the first step that fails; of several attestations that fail, the
     error of the one that got furthest, and of equals the first.
     """
-    verified = _up_to_signers(Kind.FILE, data, expected, trust, certificates, now, algorithms, revoked)
+    return _version(Kind.FILE, data, expected, trust, certificates, now, algorithms, marks, revoked)
+
+
+def verify_head(
+    data: Buffer | None,
+    expected: Expected,
+    trust: Sequence[TrustEntry],
+    certificates: Certificates,
+    now: int,
+    algorithms: Algorithms = ALL_ALGORITHMS,
+    marks: Marks = NO_MARKS,
+    revoked: Revocations = NOTHING_REVOKED,
+) -> Verified:
+    """Steps 0 to 12 for the head of a volume. `expected.path` is not used. Raises as `verify_record` does."""
+    return _version(Kind.VOLUME, data, expected, trust, certificates, now, algorithms, marks, revoked)
+
+
+def _version(
+    kind: Kind,
+    data: Buffer | None,
+    expected: Expected,
+    trust: Sequence[TrustEntry],
+    certificates: Certificates,
+    now: int,
+    algorithms: Algorithms,
+    marks: Marks,
+    revoked: Revocations,
+) -> Verified:
+    verified = _up_to_signers(kind, data, expected, trust, certificates, now, algorithms, revoked)
     for_volume = revoked.of(verified.volume)
     check_version(verified, expected, trust, marks, for_volume)  # step 11
     check_validity(verified.statement, now)  # step 12
@@ -244,16 +292,11 @@ def _up_to_signers(
     return Verified(data, record, statement, tag_of(record.statement, statement.hash), signers)
 
 
-def _identified(statement: Statement) -> File | Revocation:
+def _identified(statement: Statement) -> File | Volume | Revocation:
     """A claim that has a volume and a generation."""
     if isinstance(statement.claim, Content):
         raise ValueError("content has no identity")
     return statement.claim
-
-
-def _path_of(statement: Statement) -> bytes:
-    claim = _identified(statement)
-    return claim.path if isinstance(claim, File) else b""
 
 
 def check_identity(statement: Statement, expected: Expected) -> None:
@@ -284,6 +327,8 @@ def check_algorithms(statement: Statement, algorithms: Algorithms) -> None:
     claim = statement.claim
     if isinstance(claim, Revocation):
         _check_items(claim)
+        return
+    if isinstance(claim, Volume):
         return
     tree = (claim.content if isinstance(claim, File) else claim).tree
     if tree.type != RFC9162:
@@ -481,9 +526,13 @@ def check_version(
 
     The marks of keys are passed over that `passing_over` has: `revoked`, or also what the revocation itself revokes.
     """
-    if revoked.tag(verified.tag):
-        raise IsRevoked(f"the version with tag {verified.tag} is revoked")
-    found = _marks_of(verified, expected, trust, marks, passing_over or revoked)
+    check_revoked(verified, revoked)
+    if verified.statement.kind is Kind.FILE and _marks_of(
+        Kind.VOLUME, b"", verified.volume, expected, trust, marks, revoked
+    ):  # fim-head-2
+        raise WrongKind("the volume has a head, and stand-alone records do not count", expected="volume", found="file")
+    kind = verified.statement.kind
+    found = _marks_of(kind, verified.path, verified.volume, expected, trust, marks, passing_over or revoked)
     generation = verified.when.generation
     highest = max((mark.generation for mark in found), default=generation)
     if generation < highest:
@@ -497,15 +546,27 @@ def check_version(
             )
 
 
+def check_revoked(verified: Verified, revoked: Revoked) -> None:
+    """The first part of step 11, which is all of it for a member: its tag is not one that is revoked."""
+    if revoked.tag(verified.tag):
+        raise IsRevoked(f"the version with tag {verified.tag} is revoked")
+
+
 def _marks_of(
-    verified: Verified, expected: Expected, trust: Sequence[TrustEntry], marks: Marks, revoked: Revoked
+    kind: Kind,
+    path: bytes,
+    volume: bytes,
+    expected: Expected,
+    trust: Sequence[TrustEntry],
+    marks: Marks,
+    revoked: Revoked,
 ) -> list[Mark]:
     """Those under all entries that cover volume and place, whether or not they believe a signer (fim-mark-6)."""
-    anchors = dict.fromkeys(entry.anchor for entry in trust if entry.covers(verified.volume, expected.url))
+    anchors = dict.fromkeys(entry.anchor for entry in trust if entry.covers(volume, expected.url))
     return [
         mark
         for anchor in anchors
-        for key, mark in marks.under(anchor, verified.volume, verified.statement.kind, verified.path).items()
+        for key, mark in marks.under(anchor, volume, kind, path).items()
         if not revoked.key(key)
     ]
 

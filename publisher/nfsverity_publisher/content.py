@@ -10,16 +10,20 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nfsverity_proto.hashes import Hash
+from nfsverity_proto.errors import VerificationError
+from nfsverity_proto.hashes import Hash, hash_by_number
+from nfsverity_proto.record import SIGNATURE, Record, signature_of
 from nfsverity_proto.statement import Content, Time, Tree
 from nfsverity_proto.tree import RFC9162, Shape
 from nfsverity_store.hashing import RUN_LOG2, Progress, Run, build, hash_runs
 from nfsverity_store.index import Seen
+from nfsverity_store.kept import kept_tree
 from nfsverity_store.layout import DIRECTORY, TREES, tree_path
 from nfsverity_store.nodes import INLINE_MAX, FileStore, MemoryStore, Nodes, Store, tree_length
-from nfsverity_store.update import Bytes, changed_units, check_taken_over, copy_nodes, update
+from nfsverity_store.update import Bytes, NotTakenOver, changed_units, check_taken_over, copy_nodes, update
 
 from . import workers
+from .keys import SigningKey
 
 NEW = "new-"
 """How the name of a tree file begins until it is whole."""
@@ -38,6 +42,30 @@ class Hashed:
     """Bytes that were hashed for it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What a file held when it was signed, by a record that one of the keys signed (fim-keep-1)."""
+
+    hash: int
+    tree: Tree
+    nodes: bytes | None
+    """The kept tree, where it is small."""
+
+
+def signed_by(record: Record, keys: Sequence[SigningKey]) -> bool:
+    """Whether one of the keys signed it."""
+    for attestation in record.attestations:
+        signature = signature_of(attestation) if attestation.type == SIGNATURE else None
+        for key in keys:
+            if signature is not None and signature.signer == key.certificate.fingerprint:
+                try:
+                    key.check(signature, record.statement)
+                except VerificationError:
+                    continue
+                return True
+    return False
+
+
 class Hasher:
     """Hashes the files of one tree. `made` are the tree files that it wrote, `new` those that were not there before."""
 
@@ -52,6 +80,22 @@ class Hasher:
         shape = Shape(seen.size, unit_log2)
         with contextlib.closing(self._runs(fd, place, seen, shape, hash, progress)) as runs:
             return self._keep(seen, shape, hash, seen.size, lambda nodes: build(shape, hash, runs, nodes))
+
+    def update_as_told(
+        self, fd: int, place: Place, seen: Seen, number: int, unit_log2: int, before: Before,
+        changed: Sequence[tuple[int, int | None]], appended: bool, progress: Progress,
+    ) -> Hashed:  # fmt: skip
+        """The content, hashed where the caller says that it changed. Raises `NotTakenOver`, `OSError`."""
+        if (before.hash, before.tree.unit_log2) != (number, unit_log2):
+            raise NotTakenOver("its hash or its unit size is to be another")
+        old = kept_tree(self._root, hash_by_number(number), before.tree, before.nodes)
+        if old is None:
+            raise NotTakenOver("its kept tree is missing")
+        if appended and seen.size < before.tree.size:
+            raise NotTakenOver("it became shorter")
+        end = max(seen.size, before.tree.size)
+        ranges = [(offset, end if length is None else offset + length) for offset, length in changed]
+        return self.update(fd, place, seen, old, before.tree.root, ranges, progress)
 
     def update(
         self, fd: int, place: Place, seen: Seen, old: Nodes, root: bytes, ranges: Sequence[Bytes],

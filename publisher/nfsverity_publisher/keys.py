@@ -15,9 +15,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
 
 from nfsverity_proto.certificate import DOCUMENT_SIGNING, Certificate, parse_certificate
-from nfsverity_proto.errors import BadCertificate
+from nfsverity_proto.errors import BadCertificate, BadSignature
 from nfsverity_proto.record import Attestation, Signature, signature_attestation, signed_bytes
 from nfsverity_proto.signature import Scheme, check_signature, pss_padding, scheme_for_key
+
+from .lock import PublicationError
 
 _GENERATE: dict[str, Callable[[], Any]] = {
     "ed25519": ed25519.Ed25519PrivateKey.generate,
@@ -81,17 +83,36 @@ def write_new(path: Path, data: bytes, mode: int) -> None:
         os.fsync(file.fileno())
 
 
+class SigningProblem(PublicationError):
+    """A signer has not given a signature that verifies."""
+
+
 class SigningKey:
     """A private key with the certificate that it signs for."""
 
     def __init__(self, private_key: Any, certificate: Certificate, issuers: Sequence[bytes] = ()) -> None:
-        if _spki(private_key.public_key()) != certificate.key_id():
+        if private_key is not None and _spki(private_key.public_key()) != certificate.key_id():
             raise ValueError(f'the key is not the one of the certificate "{certificate.subject}"')
         self._key = private_key
         self.certificate = certificate
         self.issuers = tuple(issuers)
         """DER of further certificates, which may lead from this one to a CA: they are published with it."""
         self.scheme: Scheme = scheme_for_key(certificate.public_key)
+        self._external: tuple[Callable[[bytes], bytes], str] | None = None
+        self._kept: object = None
+
+    @classmethod
+    def external(
+        cls, sign: Callable[[bytes], bytes], name: str, certificate: Certificate, issuers: Sequence[bytes] = ()
+    ) -> SigningKey:
+        """A key that is elsewhere. `sign` gives the signature of a message, by the scheme of the certificate's key."""
+        key = cls(None, certificate, issuers)
+        key._external = sign, name
+        return key
+
+    def keep(self, session: object) -> None:
+        """What must live as long as the key."""
+        self._kept = session
 
     def sign(self, statement: bytes) -> Attestation:
         """Vouch for a statement's bytes."""
@@ -105,6 +126,8 @@ class SigningKey:
         check_signature(self.scheme, self.certificate.public_key, signature.value, message)
 
     def _value(self, message: bytes) -> bytes:
+        if self._external is not None:
+            return self._external_value(*self._external, message)
         key: Any = self._key
         value: bytes
         if isinstance(key, rsa.RSAPrivateKey):
@@ -114,6 +137,17 @@ class SigningKey:
             value = key.sign(message, ec.ECDSA(digest))
         else:
             value = key.sign(message)
+        return value
+
+    def _external_value(self, sign: Callable[[bytes], bytes], name: str, message: bytes) -> bytes:
+        value = sign(message)
+        try:
+            check_signature(self.scheme, self.certificate.public_key, value, message)
+        except BadSignature as error:
+            raise SigningProblem(
+                f"{name} gave {len(value)} bytes that are no signature by the key of"
+                f' "{self.certificate.subject}" with scheme {self.scheme.name}'
+            ) from error
         return value
 
 
@@ -131,12 +165,20 @@ def load_signing_key(key_file: Path, certificate_file: Path) -> SigningKey:
         key = serialization.load_pem_private_key(key_file.read_bytes(), None)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{key_file} is not a private key in PEM without a password: {error}") from error
+    certificate, issuers = load_certificates(certificate_file)
     try:
-        chain = x509.load_pem_x509_certificates(certificate_file.read_bytes())
+        return SigningKey(key, certificate, issuers)
     except ValueError as error:
-        raise ValueError(f"{certificate_file} is not a certificate in PEM: {error}") from error
-    der, *issuers = [certificate.public_bytes(serialization.Encoding.DER) for certificate in chain]
-    try:
-        return SigningKey(key, parse_certificate(der), issuers)
-    except (ValueError, BadCertificate) as error:
         raise ValueError(f"{key_file} and {certificate_file}: {error}") from error
+
+
+def load_certificates(file: Path) -> tuple[Certificate, tuple[bytes, ...]]:
+    """The certificate that comes first in a file, and the DER of those behind it. Raises `OSError`, `ValueError`."""
+    try:
+        chain = x509.load_pem_x509_certificates(file.read_bytes())
+        der, *issuers = [certificate.public_bytes(serialization.Encoding.DER) for certificate in chain]
+        return parse_certificate(der), tuple(issuers)
+    except ValueError as error:
+        raise ValueError(f"{file} is not a certificate in PEM: {error}") from error
+    except BadCertificate as error:
+        raise ValueError(f"{file}: {error}") from error

@@ -8,22 +8,19 @@ have, and the next run removes what was left behind. There is one sync, at the e
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import shutil
 import stat
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from nfsverity_proto.errors import NfsVerityError, VerificationError
+from nfsverity_proto.errors import VerificationError
 from nfsverity_proto.hashes import SHA256, hash_by_number
-from nfsverity_proto.path import NAME_MAX, join_path
-from nfsverity_proto.record import SIGNATURE, decode_record, encode_record, signature_of
+from nfsverity_proto.path import join_path
+from nfsverity_proto.record import decode_record, encode_record
 from nfsverity_proto.statement import (
-    NO_END,
     Content,
     File,
     Kind,
@@ -42,91 +39,38 @@ from nfsverity_store.layout import (
     DIRECTORY_BYTES,
     TREES,
     Head,
-    NotPublished,
-    StoreError,
     find_root,
-    head_path,
-    read_head,
 )
 from nfsverity_store.revocation import PublishedRevocation
 from nfsverity_store.update import NotTakenOver
 
-from .content import NEW, Hashed, Hasher, Place
+from .content import Before, Hashed, Hasher, Place, signed_by
 from .keys import SigningKey
 from .lock import PublicationError, locked
-from .replacement import Replacement, interrupts_held
-from .revocation import check_keys
+from .private import PrivateKeys
+from .replacement import Replacement
+from .revocation import check_keys as check_revoked
+from .transaction import (
+    RACY,
+    Change,
+    Form,
+    Options,
+    Report,
+    abandon,
+    check_keys,
+    check_single,
+    clean,
+    form_of,
+    identity,
+    previous_head,
+    put_head,
+    remove_trees,
+)
 from .workers import Changed
 
-RACY = 20_000_000
-"""Nanoseconds. What was changed less than that before it was read may change again with no trace in `stat`, whose
-clock ticks every 1 to 10 ms; such a file is hashed again the next time."""
-HEAD_NEW = "head.new"
-"""The head of a publication that is not in place yet."""
 ROWS_MAX = 500
 ROWS_BYTES_MAX = 2**22
 """How much is gathered before it goes to the index."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to sign. `hash` and `unit_log2`: None for those of a file's last record, or else the defaults.
-
-    `jobs`: processes that hash one large file; `not_after`: Unix seconds; `rehash`: what seems unchanged, too.
-    `changed` (offset and length; None for all that follows) and `appended` are the caller's word that nothing else
-    in the one file to sign changed since it was signed: only that is hashed. `wait`: seconds, for another publisher.
-    `replacement`: a file on the same file system that is moved to the place of the one file to sign, when its record
-    is ready too (fim-upd-1).
-    """
-
-    unit_log2: int | None = None
-    hash: int | None = None
-    volume: bytes | None = None
-    not_after: int = NO_END
-    rehash: bool = False
-    jobs: int = 1
-    changed: tuple[tuple[int, int | None], ...] = ()
-    appended: bool = False
-    wait: float = 0.0
-    replacement: Path | None = None
-
-    @property
-    def is_partial(self) -> bool:
-        return self.appended or bool(self.changed)
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A file whose content is another than at its last signing. Sizes in bytes.
-
-    `ranges` (offset, length) of the new content, in whole units: from the kept trees; None without them.
-    """
-
-    path: bytes
-    size_before: int
-    size: int
-    ranges: list[tuple[int, int]] | None
-
-
-@dataclass(slots=True)
-class Report:
-    """What one publication did."""
-
-    root: Path
-    volume: bytes = b""
-    label: bytes = b""
-    generation: int = 0
-    signed: int = 0
-    unchanged: int = 0
-    removed: int = 0
-    bytes_hashed: int = 0
-    skipped: list[tuple[bytes, str]] = field(default_factory=list)
-    """Symbolic links and special files: path and what it is."""
-    failed: list[tuple[bytes, str]] = field(default_factory=list)
-    """Files that have no new record: path and why."""
-    changes: list[Change] = field(default_factory=list)
-    whole: list[tuple[bytes, str]] = field(default_factory=list)
-    """Files that were hashed in whole where only some of it was to be: path and why."""
 
 
 Progress = Callable[[bytes, int], None]
@@ -188,47 +132,10 @@ def publish(
     `private` are the key files: a tree that holds one of them is refused. `waiting` is called where another publisher
     is waited for. Raises `PublicationError`, `StoreError`, `OSError`; then nothing is published.
     """
-    if not keys or len({key.certificate.fingerprint for key in keys}) < len(keys):
-        raise PublicationError("a record is signed by one key or more, and by each of them once")
-    for path in private:
-        if root.resolve() in path.resolve().parents:
-            raise PublicationError(f"{root} holds the private key {path}: move the key out of the tree first")
-    names = [root / os.fsdecode(path) for path in below]
-    if options.replacement is not None and (len(names) != 1 or names[0].is_dir()):
-        raise PublicationError("one file only can be replaced")
-    if options.is_partial and not (len(names) == 1 and names[0].is_file()):
-        raise PublicationError("what changed can be told of one file only")
-    with _Private(private) as secret, locked(root / DIRECTORY, options.wait, waiting):
-        return _Publication(root, keys, options, progress, secret).run(below)
-
-
-class _Private:
-    """Tells the files that are, or have the content of, a private key."""
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._keys: dict[tuple[int, int], tuple[Path, bytes]] = {}
-        for path in paths:
-            status = path.stat()
-            self._keys[status.st_dev, status.st_ino] = path, path.read_bytes()
-        self._sizes = {len(data) for _, data in self._keys.values()}
-
-    def __enter__(self) -> _Private:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._keys.clear()
-
-    def check(self, status: os.stat_result, directory: int, path: bytes) -> None:
-        """Raises `PublicationError` for a file, in an open directory, that holds a key."""
-        if status.st_size not in self._sizes:
-            return
-        key = self._keys.get((status.st_dev, status.st_ino))
-        if key is None:
-            with contextlib.suppress(OSError), os.fdopen(open_file(path.rpartition(b"/")[2], directory), "rb") as file:
-                content = file.read(status.st_size)
-                key = next((key for key in self._keys.values() if key[1] == content), None)
-        if key is not None:
-            raise PublicationError(f"{os.fsdecode(path)} is the private key {key[0]}: move it out of the tree first")
+    check_keys(root, keys, private)
+    check_single(root, below, options)
+    with PrivateKeys(private) as secret, locked(root / DIRECTORY, options.wait, waiting):
+        return _Publication(root, below, keys, options, progress, secret).run(below)
 
 
 class _Directory:
@@ -249,10 +156,11 @@ class _Publication:
     def __init__(
         self,
         root: Path,
+        below: Sequence[bytes],
         keys: Sequence[SigningKey],
         options: Options,
         progress: Progress | None,
-        private: _Private,
+        private: PrivateKeys,
     ) -> None:
         self.root = root
         self.directory = root / DIRECTORY
@@ -260,19 +168,13 @@ class _Publication:
         self.options = options
         self.progress = progress
         self.private = private
-        try:
-            self.previous: Head | None = read_head(root)
-        except NotPublished:
-            self.previous = None
-        label = os.fsencode(root.name)[:NAME_MAX] or b"root"
-        volume, last = options.volume or os.urandom(16), 0
-        if self.previous is not None:
-            label, last = self.previous.label, self.previous.generation
-            volume = options.volume or self.previous.volume
+        self.previous = previous_head(root)
+        due = identity(root, self.previous, options, Form.RECORDS, below)
         self.now = time.time_ns()
-        generation = max(last + 1, self.now // 1000)
-        self.head = Head(volume, label, generation, f"index-{generation}-{os.urandom(4).hex()}")
-        self.report = Report(root, volume, label, 0 if self.previous is None else self.previous.generation)
+        generation = max(due.generation + 1, self.now // 1000)
+        self.head = Head(due.volume, due.label, generation, f"index-{generation}-{os.urandom(4).hex()}")
+        self.report = Report(root, due.volume, due.label, due.generation, Form.RECORDS)
+        self.before = self.previous if self.previous and form_of(self.previous) is Form.RECORDS else None
         self.terms = self._terms()
         self.hasher = Hasher(root, options.jobs)
         self.index: Index | None = None
@@ -289,14 +191,12 @@ class _Publication:
         return hashlib.sha256(repr(said).encode()).digest()[:16]
 
     def run(self, below: Sequence[bytes]) -> Report:
-        check_keys(PublishedRevocation(self.root), self.head.volume, self.keys)
-        if self.previous is not None:
-            if self.head.volume != self.previous.volume and list(below) != [b""]:
-                raise PublicationError(f"{self.root} is of another volume; sign all of it to give it a new volume ID")
-            self.index = Index(self.directory / self.previous.index)
-        self._clean()
+        check_revoked(PublishedRevocation(self.root), self.head.volume, self.keys)
+        if self.before is not None:
+            self.index = Index(self.directory / self.before.index)
+        clean(self.directory, self.previous)
         try:
-            if self.previous is None:
+            if self.before is None:
                 self._change()
             for path in below:
                 self._sign_path(path)
@@ -304,7 +204,7 @@ class _Publication:
             if self.writable:
                 self._publish()
         except BaseException:
-            self._abandon()
+            abandon(self.root, self.head, self.hasher.new)
             raise
         finally:
             if self.index is not None:
@@ -313,26 +213,18 @@ class _Publication:
                 self.replacement.close()
         return self.report
 
-    def _abandon(self) -> None:
-        """Remove what was made, unless the new head is in place already: then it is published, whatever came after."""
-        with contextlib.suppress(StoreError):
-            if read_head(self.root) == self.head:
-                return
-        for path in (self.directory / self.head.index, self.directory / HEAD_NEW, *self.hasher.new):
-            path.unlink(missing_ok=True)
-
     def _change(self) -> Index:
         """The new index, copied from the previous one where there is one."""
         if self.writable and self.index is not None:
             return self.index
         target = self.directory / self.head.index
-        if self.previous is not None:
-            shutil.copyfile(self.directory / self.previous.index, target)
+        if self.before is not None:
+            shutil.copyfile(self.directory / self.before.index, target)
         if self.index is not None:
             self.index.close()
         self.index = Index(target, writable=True)
         self.writable = True
-        if self.previous is None:
+        if self.before is None:
             self.index.create()
         self.index.begin()
         for key in self.keys:
@@ -345,43 +237,10 @@ class _Publication:
         index.commit()
         used = index.kept_trees()
         index.close()
-        target = self.directory / self.head.index
-        new = self.directory / HEAD_NEW
-        new.write_bytes(self.head.encode())
-        for path in (*self.hasher.made, self.directory / TREES, target, new, self.directory):
-            _sync(path)
-        if self.replacement is None:
-            os.replace(new, head_path(self.root))
-        else:
-            with interrupts_held():
-                self.replacement.move()
-                os.replace(new, head_path(self.root))
-            self.replacement.sync()
-        _sync(self.directory)
+        parts = [*self.hasher.made, self.directory / TREES, self.directory / self.head.index]
+        put_head(self.root, self.head, parts, self.replacement)
         self.report.generation = self.head.generation
-        self._remove_trees(used)
-
-    def _clean(self) -> None:
-        """Remove what a run that was killed left behind, and the index before the present one.
-
-        Whoever has that one open keeps it until he closes it.
-        """
-        present = None if self.previous is None else self.previous.index
-        for path in self.directory.glob("index-*"):
-            if path.name != present:
-                path.unlink(missing_ok=True)
-        for path in (self.directory / HEAD_NEW, *(self.directory / TREES).glob(NEW + "*")):
-            path.unlink(missing_ok=True)
-
-    def _remove_trees(self, used: set[str]) -> None:
-        """Remove the trees that neither this publication nor the one before needs."""
-        with contextlib.suppress(FileNotFoundError, NfsVerityError):
-            if self.previous is not None:
-                with contextlib.closing(Index(self.directory / self.previous.index)) as previous:
-                    used |= previous.kept_trees()
-        for path in (self.directory / TREES).iterdir():
-            if path.name not in used:
-                path.unlink(missing_ok=True)
+        remove_trees(self.directory, used, self.previous)
 
     def _sign_path(self, path: bytes) -> None:
         if not path:
@@ -467,7 +326,7 @@ class _Publication:
     def _sign_file(self, above: int, directory: _Directory, name: bytes, known: Known | None) -> bool:
         path = join_path(directory.path, name)
         status = os.stat(name, dir_fd=above, follow_symlinks=False)
-        self.private.check(status, above, path)
+        self.private.check(status, above, name, directory.path)
         if known is not None and not self._looks_in and self._is_same(known, status):
             self.report.unchanged += 1
             return True
@@ -494,7 +353,7 @@ class _Publication:
         fd = replacement.open()
         try:
             status = os.fstat(fd)
-            self.private.check(status, replacement.source, replacement.source_name)
+            self.private.check(status, replacement.source, replacement.source_name, os.fsencode(replacement.above))
             seen = Seen.of(status)
             hashed = self._content(fd, path, seen, known, (replacement.above, (replacement.source_name,)))
             if Seen.of(os.fstat(fd)) != seen:
@@ -560,20 +419,14 @@ class _Publication:
         entry = None if known is None else self._entry(known)
         if known is None or entry is None or entry.record is None:
             raise NotTakenOver("it was not signed before")
-        number, unit_log2 = self._algorithms(known)
-        if (known.hash, known.unit_log2) != (number, unit_log2):
-            raise NotTakenOver("its hash or its unit size is to be another")
-        before = self._own_content(entry.record, path)
-        if before is None:
+        content = self._own_content(entry.record, path)
+        if content is None:
             raise NotTakenOver("the record that it has is not by a key that signs now")
-        old = kept_tree(self.root, hash_by_number(number), before.tree, entry.tree)
-        if old is None:
-            raise NotTakenOver("its kept tree is missing")
-        if self.options.appended and seen.size < before.tree.size:
-            raise NotTakenOver("it became shorter")
-        end = max(seen.size, before.tree.size)
-        ranges = [(offset, end if length is None else offset + length) for offset, length in self.options.changed]
-        return self.hasher.update(fd, place, seen, old, before.tree.root, ranges, lambda count: self._done(path, count))
+        before = Before(known.hash, content.tree, entry.tree)
+        return self.hasher.update_as_told(
+            fd, place, seen, *self._algorithms(known), before, self.options.changed, self.options.appended,
+            lambda count: self._done(path, count),
+        )  # fmt: skip
 
     def _own_content(self, data: bytes, path: bytes) -> Content | None:
         """What a record says of the content, if one of the keys signed it for this path (fim-keep-1)."""
@@ -582,15 +435,9 @@ class _Publication:
             claim = decode_statement(record.statement, Kind.FILE).claim
             if not isinstance(claim, File) or (claim.volume, claim.path) != (self.report.volume, path):
                 return None
-            for attestation in record.attestations:
-                signature = signature_of(attestation) if attestation.type == SIGNATURE else None
-                for key in self.keys:
-                    if signature is not None and signature.signer == key.certificate.fingerprint:
-                        key.check(signature, record.statement)
-                        return claim.content
+            return claim.content if signed_by(record, self.keys) else None
         except VerificationError:
-            pass
-        return None
+            return None
 
     def _done(self, path: bytes, count: int) -> None:
         if self.progress is not None:
@@ -690,11 +537,3 @@ def _content_of(entry: IndexEntry | None) -> Content | None:
     except VerificationError:
         return None
     return claim.content if isinstance(claim, File) else None
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,6 @@ from nfsverity_proto.statement import (
     GENERATION_MAX,
     NO_END,
     Item,
-    Kind,
     Revocation,
     Statement,
     When,
@@ -32,14 +31,15 @@ from nfsverity_proto.statement import (
     encode_statement,
     tag_of,
 )
-from nfsverity_store.index import Index, open_index
 from nfsverity_store.layout import DIRECTORY, StoreError, read_head
+from nfsverity_store.published import Published, open_published
 from nfsverity_store.revocation import (
     PublishedRevocation,
     certificates_path,
     joined,
     revocation_path,
 )
+from nfsverity_store.volume_view import VolumeView
 
 from .keys import SigningKey
 from .lock import PublicationError, locked
@@ -82,7 +82,7 @@ def revoke(
             raise PublicationError(f"{root} holds the private key {path}: move the key out of the tree first")
     read_head(root)  # where nothing is published, nothing is made
     with locked(root / DIRECTORY, wait, waiting):
-        head, index = open_index(root)
+        head, index = open_published(root)
         with contextlib.closing(index):
             published = PublishedRevocation(root)
             check_keys(published, head.volume, keys)
@@ -154,23 +154,31 @@ def _replace(path: Path, data: bytes) -> None:
         os.close(fd)
 
 
-def invalid_paths(index: Index, items: Iterable[Item]) -> Iterator[bytes]:
+def invalid_paths(index: Published, items: Iterable[Item]) -> Iterator[bytes]:
     """The files whose record does not verify any more, whatever else is believed."""
     revoked = Revoked(frozenset(items))
     if not revoked.items:
         return
     signers = set(_revoked_signers(index, revoked))
+    if isinstance(index, VolumeView) and (_all_by(index.record, signers) or revoked.tag(index.tag)):
+        yield from (path for path, _ in index.files())
+        return
     for path, entry in index.files():
         if entry.record is None:
             continue
-        record = decode_record(entry.record)
-        found = {signature_of(one).signer for one in record.attestations if one.type == SIGNATURE}
-        number = decode_statement(record.statement, Kind.FILE).hash
-        if found <= signers or revoked.tag(tag_of(record.statement, number)):
+        statement = decode_record(entry.record).statement
+        by_them = not isinstance(index, VolumeView) and _all_by(entry.record, signers)
+        if by_them or revoked.tag(tag_of(statement, decode_statement(statement).hash)):
             yield path
 
 
-def _revoked_signers(index: Index, revoked: Revoked) -> Iterator[Fingerprint]:
+def _all_by(data: bytes, signers: Container[Fingerprint]) -> bool:
+    """Whether nobody else has signed a record."""
+    attestations = decode_record(data).attestations
+    return all(signature_of(one).signer in signers for one in attestations if one.type == SIGNATURE)
+
+
+def _revoked_signers(index: Published, revoked: Revoked) -> Iterator[Fingerprint]:
     """The fingerprints, as this publisher makes them, of certificates whose key is revoked."""
     for der in index.certificates():
         with contextlib.suppress(BadCertificate, VerificationError):

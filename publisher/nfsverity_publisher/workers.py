@@ -50,7 +50,7 @@ def runs(
 
     wanted = first, shape.width(RUN_LOG2) if end is None else end
     pieces = _pieces_of(shape, *wanted)
-    context: Any = multiprocessing.get_context(_start_method())
+    context: Any = multiprocessing.get_context(start_method())
     forks = context.get_start_method() == "fork"
     workers: list[BaseProcess] = []
     pipes: list[Connection] = []
@@ -62,7 +62,7 @@ def runs(
             mine = pieces[worker::jobs]
             arguments = (theirs, inherited, root, tuple(names), seen, shape, hash.number, mine)
             process = context.Process(target=_work, args=arguments, daemon=True)
-            with _interrupts_ignored():
+            with interrupts_ignored():
                 process.start()
             workers.append(process)
             theirs.close()
@@ -76,7 +76,7 @@ def runs(
 
 
 @contextmanager
-def _interrupts_ignored() -> Iterator[None]:
+def interrupts_ignored() -> Iterator[None]:
     """A process started in here ignores Ctrl-C from its first instruction on: it prints no traceback.
 
     In a thread other than the main one nothing is changed, as Python allows no handler to be set there; nor
@@ -93,7 +93,7 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, handler)
 
 
-def _start_method() -> str:
+def start_method() -> str:
     """A fork takes 10 ms, a new interpreter 100; but with threads about, a fork may copy a lock that is held."""
     return "fork" if sys.platform == "linux" and threading.active_count() == 1 else "spawn"
 

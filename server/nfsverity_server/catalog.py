@@ -21,11 +21,13 @@ from nfsverity_proto.errors import VerificationError
 from nfsverity_proto.hashes import HASH_NUMBERS
 from nfsverity_proto.messages import ROOT_HANDLE, Attributes, Entry, FileType, Status
 from nfsverity_proto.path import split_path
-from nfsverity_proto.statement import File, Kind, Statement, Tag, Time, decode_statement, tag_of
+from nfsverity_proto.statement import Content, File, Kind, Statement, Tag, Time, decode_statement, tag_of
 from nfsverity_proto.tree import RFC9162
 from nfsverity_store.content import NotRegular, open_directory, open_file
-from nfsverity_store.index import ROOT_ID, IndexEntry, open_index
+from nfsverity_store.index import ROOT_ID, IndexEntry
 from nfsverity_store.layout import DIRECTORY_BYTES, StoreError, head_path, read_head
+from nfsverity_store.published import open_published
+from nfsverity_store.volume_view import VolumeView
 
 from . import handles
 
@@ -74,14 +76,14 @@ class Claims:
     """What a record says, as far as serving the file needs it."""
 
     statement: Statement
-    file: File
+    content: Content
     tag: Tag | None
     """None where its hash is not known here."""
 
     @property
     def is_supported(self) -> bool:
         """Whether the tree can be had: its type and its hash are known here."""
-        return self.tag is not None and self.file.content.tree.type == RFC9162
+        return self.tag is not None and self.content.tree.type == RFC9162
 
 
 class OpenFile:
@@ -123,7 +125,7 @@ class Catalog:
         self._open()
 
     def _open(self) -> None:
-        head, index = open_index(self.root)
+        head, index = open_published(self.root)
         try:
             root_entry = index.by_id(ROOT_ID)
             if root_entry is None:
@@ -139,6 +141,11 @@ class Catalog:
         self._files: OrderedDict[tuple[int, bytes], IndexEntry] = OrderedDict()
         self._decoded: OrderedDict[bytes, Claims] = OrderedDict()
         self._long: OrderedDict[bytes, bytes] = OrderedDict()
+
+    @property
+    def volume(self) -> VolumeView | None:
+        """What is served, where it is a volume."""
+        return self.index if isinstance(self.index, VolumeView) else None
 
     def close(self) -> None:
         self.index.close()
@@ -213,14 +220,16 @@ class Catalog:
             length = int.from_bytes(record[:4], "big")
             data = record[4 : 4 + length]  # a record's first field, an opaque; the rest is for those who verify
             try:
-                statement = decode_statement(data, Kind.FILE)
+                statement = decode_statement(data, Kind.FILE if self.volume is None else Kind.CONTENT)
                 tag = tag_of(data, statement.hash) if statement.hash in HASH_NUMBERS else None
             except VerificationError as error:
                 log.error("a record in the index cannot be decoded: %s", error)
                 raise Answer(Status.IO) from None
-            if not isinstance(statement.claim, File):
+            claim = statement.claim
+            if not isinstance(claim, File | Content):
                 raise Answer(Status.IO)
-            found = self._decoded[record] = Claims(statement, statement.claim, tag)
+            content = claim.content if isinstance(claim, File) else claim
+            found = self._decoded[record] = Claims(statement, content, tag)
             if len(self._decoded) > DECODED_MAX:
                 self._decoded.popitem(last=False)
         return found
@@ -315,8 +324,8 @@ class Catalog:
         fits = signed is not None and signed == (kind == stat.S_IFREG)
         return (status, fits) if fits or self.show_all else None
 
-    def _open_directory(self, names: Iterable[bytes]) -> int:
-        """Raises `OSError`."""
+    def open_directory(self, names: Iterable[bytes]) -> int:
+        """A descriptor of a directory of the tree, followed name by name. Raises `OSError`."""
         at = os.dup(self._root_fd)
         for name in names:
             try:
@@ -331,7 +340,7 @@ class Catalog:
         if not found.is_directory:
             raise Answer(Status.NOT_DIRECTORY)
         try:
-            fd = self._open_directory(split_path(found.path))
+            fd = self.open_directory(split_path(found.path))
         except OSError as error:
             raise Answer(_status_of(error, Status.BAD_HANDLE)) from None
         listed: list[Entry] = []
@@ -362,7 +371,7 @@ class Catalog:
     def _names_in(self, names: Sequence[bytes]) -> Iterable[bytes]:
         """The names of what may be served in a directory; none where there is no such directory."""
         try:
-            fd = self._open_directory(names)
+            fd = self.open_directory(names)
         except OSError:
             return ()
         try:

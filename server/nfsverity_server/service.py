@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from nfsverity_proto import messages as m
+from nfsverity_proto.entry import key_of
 from nfsverity_proto.errors import NfsVerityError
 from nfsverity_proto.hashes import HASH_NUMBERS, digest_length, hash_by_number
 from nfsverity_proto.messages import Status
@@ -28,7 +29,10 @@ from nfsverity_proto.tree import RFC9162
 from nfsverity_proto.xdr import Buffer
 from nfsverity_store.layout import StoreError
 from nfsverity_store.revocation import PublishedRevocation
+from nfsverity_store.volume_index import VolumeEntry
+from nfsverity_store.volume_view import VolumeView
 
+from .bulk import Bulk
 from .catalog import Answer, Catalog, Claims, OpenFile
 from .chains import chain
 from .data import FileData, holes_and_pieces, read_now
@@ -54,6 +58,7 @@ class Service:
         self.catalog = catalog
         self.trees = trees
         self._polls = Polls(self._state, self._publication)
+        self._contents = Bulk(catalog)
         self._said: OrderedDict[bytes, float] = OrderedDict()
         """The objects of which UPDATING was said lately, and when, by the monotonic clock."""
         self._published_revocation = PublishedRevocation(catalog.root)
@@ -70,6 +75,8 @@ class Service:
             m.GETATTR.number: self._getattr,
             m.REVOCATION.number: self._revocation,
             m.PLAIN.number: self._plain,
+            m.ENTRIES.number: self._entries,
+            m.BULK.number: self._bulk,
         }
 
     def stop(self) -> None:
@@ -103,7 +110,7 @@ class Service:
 
     def _limits(self, arguments: None) -> m.LimitsOk:
         return m.LimitsOk(
-            capabilities=m.CAP_CORE | m.CAP_DATA,
+            capabilities=m.CAP_CORE | m.CAP_DATA | (m.CAP_VOLUME if self.catalog.volume is not None else 0),
             max_data=m.DATA_MAX,
             max_hashes=m.TREE_MAX,
             max_calls=m.CALLS_MAX,
@@ -125,6 +132,14 @@ class Service:
         return m.ReaddirOk(tuple(entries), eof)
 
     def _record(self, arguments: m.RecordArgs) -> m.RecordOk | Status:
+        if arguments.object == m.ROOT_HANDLE and self.catalog.volume is not None:
+            record = self.catalog.volume.record
+            if hashlib.sha256(record).digest() != arguments.known:
+                return m.RecordOk(record)
+            if not arguments.wait:
+                return Status.UNCHANGED
+            state = State(record, False)
+            raise Held(lambda: self._hold(arguments.object, state, time.monotonic() + arguments.wait / 1000))
         with self.catalog.open(arguments.object) as file:
             if hashlib.sha256(file.record).digest() != arguments.known:
                 return m.RecordOk(file.record)
@@ -153,6 +168,8 @@ class Service:
         """What a held poll waits to see change."""
         try:
             self.catalog.refresh()
+            if handle == m.ROOT_HANDLE and self.catalog.volume is not None:
+                return State(self.catalog.volume.record, False)
             with self.catalog.open(handle) as file:
                 return State(file.record, self._is_updating(file))
         except Answer as answer:
@@ -204,7 +221,7 @@ class Service:
         _must_fit(arguments.tag.hash, arguments.tag.digest)
         with self.catalog.open(arguments.object) as file:
             claims = self._version(file, arguments.tag)
-            shape = claims.file.content.tree.shape
+            shape = claims.content.tree.shape
             _must(arguments.level <= shape.height)
             _must(arguments.first + arguments.count <= shape.width(arguments.level))
             nodes = self.trees.nodes(file, claims, arguments.tag)
@@ -220,7 +237,7 @@ class Service:
 
     def _range_proof(self, file: OpenFile, claims: Claims, tag: Tag, first: int, end: int, level: int) -> bytes:
         try:
-            left, right = siblings(claims.file.content.tree.shape.units, first, end, level)
+            left, right = siblings(claims.content.tree.shape.units, first, end, level)
         except ValueError:
             raise Answer(Status.INVALID) from None
         if not left and not right:
@@ -233,7 +250,7 @@ class Service:
             claims = self.catalog.claims(file.record)
             if claims.tag is None or not claims.is_supported:
                 raise Answer(Status.NOT_SUPPORTED)
-            shape = claims.file.content.tree.shape
+            shape = claims.content.tree.shape
             units = shape.units if shape.size <= arguments.most else arguments.most >> shape.unit_log2
             handle = self.catalog.handle_of(file.path)
             if not units:
@@ -248,7 +265,7 @@ class Service:
         first, count = arguments.first, arguments.count
         with self.catalog.open(arguments.object) as file:
             claims = self._version(file, arguments.tag)
-            shape = claims.file.content.tree.shape
+            shape = claims.content.tree.shape
             _must(first + count <= slice_count(shape) and count << slice_log2(shape) <= m.DATA_MAX)
             units = units_of_slices(shape, first, first + count)
             if arguments.level is not None:
@@ -278,6 +295,31 @@ class Service:
             if arguments.offset >= end:
                 return m.PlainOk(size, True, b"")
             return m.PlainOk(size, end == size, self._data(file, [(arguments.offset, end - arguments.offset)]))
+
+    def _entries(self, arguments: m.EntriesArgs) -> m.EntriesOk:
+        volume, found = self._around(arguments)
+        return m.EntriesOk(volume.range(found))
+
+    def _around(self, arguments: m.EntriesArgs | m.BulkArgs) -> tuple[VolumeView, list[VolumeEntry]]:
+        """The entries that a call is about, as many as may be sent (fip-entries-1, fip-entries-5). Raises `Answer`."""
+        _must_fit(arguments.head.hash, arguments.head.digest)
+        volume = self.catalog.volume
+        if volume is None:
+            raise Answer(Status.NOT_SUPPORTED)
+        if arguments.head != volume.tag:
+            raise Answer(Status.CHANGED)
+        found = volume.around(key_of(arguments.parent, arguments.name), arguments.count)
+        room = m.RANGE_BYTES_MAX
+        for count, entry in enumerate(found):
+            room -= entry.length_most
+            if room < 0 and count >= 2:
+                return volume, found[:count]
+        return volume, found
+
+    def _bulk(self, arguments: m.BulkArgs) -> m.BulkOk:
+        volume, found = self._around(arguments)
+        items, data = self._contents.take(volume, found, arguments.most)
+        return m.BulkOk(volume.range(found), items, data)
 
     def _data(self, file: OpenFile, pieces: list[tuple[int, int]]) -> Buffer:
         """Pieces of a file, as they are sent: copied where they are small and need not be waited for."""

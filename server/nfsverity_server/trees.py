@@ -96,7 +96,7 @@ class Trees:
 
     def check_content(self, file: OpenFile, claims: Claims, tag: Tag) -> None:
         """Raises `Answer` where the content is known not to be the version (fip-status-7, fip-status-8)."""
-        is_other = file.status.st_size != claims.file.content.tree.size or (tag, Seen.of(file.status)) in self._other
+        is_other = file.status.st_size != claims.content.tree.size or (tag, Seen.of(file.status)) in self._other
         if is_other:
             raise Answer(self._status_of_other(file.status, file.published))
 
@@ -121,7 +121,7 @@ class Trees:
 
     def _kept(self, file: OpenFile, claims: Claims) -> Nodes | None:
         """The publisher's tree, where it is whole: its top is the root."""
-        tree = claims.file.content.tree
+        tree = claims.content.tree
         hash, shape = hash_by_number(claims.statement.hash), tree.shape
         if not self._keep and shape.units > 1:
             return None
@@ -180,7 +180,7 @@ class Trees:
 
         Runs in a thread. Raises `OSError`.
         """
-        tree = claims.file.content.tree
+        tree = claims.content.tree
         hash, shape = hash_by_number(claims.statement.hash), tree.shape
         fd = open_below(self._root, split_path(path))
         try:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from nfsverity_proto.path import split_path
 
-from .layout import DIRECTORY, Head, StoreError, read_head
+from .layout import StoreError
 
 ROOT_ID = 1
 _SCHEMA = """
@@ -213,6 +213,14 @@ class Index:
             else:
                 yield from self.files(entry.id, below)
 
+    def size(self, below: bytes) -> int:
+        """Bytes that were signed at a path and below it."""
+        entry = self.by_path(below)
+        if entry is None:
+            return 0
+        entries = [entry] if entry.is_file else [file for _, file in self.files(entry.id)]
+        return sum(file.seen.size for file in entries if file.seen is not None)
+
     def put_directory(self, parent: int, name: bytes) -> int:
         """The id of a directory, made where there is none; a file of that name gives way."""
         found = self.child(parent, name)
@@ -270,15 +278,3 @@ class Index:
 
     def certificates(self) -> list[bytes]:
         return [row[0] for row in self._execute("SELECT der FROM certificate ORDER BY digest")]
-
-
-def open_index(root: Path) -> tuple[Head, Index]:
-    """The present publication of a tree. Raises `NotPublished`, `StoreError`."""
-    for _ in range(8):
-        head = read_head(root)
-        try:
-            return head, Index(root / DIRECTORY / head.index)
-        except StoreError:
-            if read_head(root) == head:
-                raise
-    raise StoreError(f"{root / DIRECTORY} changes faster than it can be read")

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`.nfsverity/` at the root of a published tree: what is in it, and how a reader finds it.
 
-    head           JSON, one line: format, volume, label, generation, the name of the index
+    head           JSON, one line: format, volume, label, generation, the name of the index; of a volume, of the nodes
     index-…        SQLite; never changed once a head names it
+    nodes-…        the tree over the entries of a volume
     trees/…        kept trees of large files, named by their root
     revocation     the current revocation of the volume, where there is one; and its certificates
     lock           held by the publisher while it works
@@ -26,7 +27,8 @@ from nfsverity_proto.path import check_name
 DIRECTORY = ".nfsverity"
 DIRECTORY_BYTES = DIRECTORY.encode()
 TREES = "trees"
-FORMAT = 1
+FORMAT, VOLUME_FORMAT = 1, 2
+"""Of what a head is: stand-alone records, a volume."""
 HEAD_MAX = 4096
 
 
@@ -46,15 +48,19 @@ class Head:
     label: bytes
     generation: int
     index: str
+    nodes: str | None = None
+    """The nodes of a volume; None where each file has a record of its own."""
 
     def encode(self) -> bytes:
         value = {
-            "format": FORMAT,
+            "format": FORMAT if self.nodes is None else VOLUME_FORMAT,
             "volume": self.volume.hex(),
             "label": base64.b64encode(self.label).decode(),
             "generation": str(self.generation),
             "index": self.index,
         }
+        if self.nodes is not None:
+            value["nodes"] = self.nodes
         return json.dumps(value).encode() + b"\n"
 
 
@@ -77,19 +83,26 @@ def read_head(root: Path) -> Head:
         raise NotPublished(f"{root} is not a published tree: it has no {DIRECTORY}/head (sign it first)") from None
     try:
         value = json.loads(data)
-        if value["format"] != FORMAT:
-            raise StoreError(f"{path} is of format {value['format']}; this program knows {FORMAT}")
+        if value["format"] not in (FORMAT, VOLUME_FORMAT):
+            raise StoreError(f"{path} is of format {value['format']}; this program knows {FORMAT} and {VOLUME_FORMAT}")
+        nodes = str(value["nodes"]) if value["format"] == VOLUME_FORMAT else None
         head = Head(
             bytes.fromhex(value["volume"]),
             check_name(base64.b64decode(value["label"], validate=True)),
             int(value["generation"]),
             str(value["index"]),
+            nodes,
         )
-        if len(head.volume) != 16 or os.path.basename(head.index) != head.index or not head.index.startswith("index-"):
+        if len(head.volume) != 16 or not _names(head.index, "index-") or not (nodes is None or _names(nodes, "nodes-")):
             raise ValueError("a field is out of range")
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path} is damaged: {error} (remove {root / DIRECTORY} and sign again)") from error
     return head
+
+
+def _names(name: str, prefix: str) -> bool:
+    """Whether a name is one of a file in the metadata directory, of the kind that is due."""
+    return os.path.basename(name) == name and name.startswith(prefix)
 
 
 def find_root(path: Path) -> Path | None:

@@ -223,10 +223,16 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory, make_keys: MakeKeys) -> Path:
-    """A tree, signed by alice, beside the settings of a user who believes her; `signed` is a copy of both."""
+    """A tree, signed by alice, beside the settings of a user who believes her; `signed` is a copy of both.
+
+    And the same in `records`, with a record for each file.
+    """
     directory = tmp_path_factory.mktemp("template")
     alice, user = make_keys("alice"), Nfsverity(directory / "home")
-    user("sign", *alice.options, make_tree(directory / "tree"))
+    tree = make_tree(directory / "tree")
+    records = shutil.copytree(tree, directory / "records" / "tree")
+    user("sign", *alice.options, tree)
+    user("sign", *alice.options, "--per-file", records)
     user("trust", "add", alice.certificate)
     return directory
 
@@ -236,6 +242,13 @@ def signed(nfsverity: Nfsverity, template: Path, tmp_path: Path) -> Path:
     """The tree, signed by alice, whom the user believes."""
     shutil.copytree(template / "home", nfsverity.home)
     return shutil.copytree(template / "tree", tmp_path / "tree")
+
+
+@pytest.fixture
+def records(nfsverity: Nfsverity, template: Path, tmp_path: Path) -> Path:
+    """The same with a record for each file."""
+    shutil.copytree(template / "home", nfsverity.home)
+    return shutil.copytree(template / "records" / "tree", tmp_path / "tree")
 
 
 @dataclass
@@ -292,14 +305,14 @@ def serve(nfsverity: Nfsverity) -> Iterator[Serve]:
 @pytest.fixture(scope="session")
 def shared_server(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that no test changes, for all of them."""
-    server = start_server(Nfsverity(tmp_path_factory.mktemp("server")), template / "tree")
+    server = start_server(Nfsverity(tmp_path_factory.mktemp("server")), template / "records" / "tree")
     yield server
     end(server)
 
 
 @pytest.fixture
 def url(shared_server: Server, template: Path, nfsverity: Nfsverity) -> str:
-    """The URL of the root of the signed tree, without the slash; the user believes its signer."""
+    """The URL of the root of the tree with a record for each file, no slash; the user believes its signer."""
     shutil.copytree(template / "home", nfsverity.home)
     return shared_server.url
 

@@ -24,6 +24,12 @@ def test_the_states_are_those_of_the_library() -> None:
 
 
 @pytest.fixture
+def signed(records: Path) -> Path:
+    """Files of one tree have different signers here, or none."""
+    return records
+
+
+@pytest.fixture
 def newer(nfsverity: Any, alice: Any, signed: Path, tmp_path: Path) -> Path:
     """Another version of the signed tree."""
     root = shutil.copytree(signed, tmp_path / "newer")

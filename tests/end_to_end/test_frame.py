@@ -159,5 +159,5 @@ def test_names_are_harmless_on_a_terminal(nfsverity: Any) -> None:
 def test_an_ascii_locale(nfsverity: Any, signed: Path) -> None:
     nfsverity.environment |= {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     (signed / "grün").write_bytes(b"x")
-    assert "unsigned" in nfsverity("verify", signed, status=1).err
+    assert "absent" in nfsverity("verify", signed, status=1).err
     assert nfsverity.json("verify", str(signed), status=1)["failed"] == 1

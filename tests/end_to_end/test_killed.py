@@ -24,14 +24,15 @@ import nfsverity
 from nfsverity_client.trust_store import CONFIG_VARIABLE, STATE_VARIABLE
 from nfsverity_proto.hashes import hash_by_number
 from nfsverity_proto.record import decode_record
-from nfsverity_proto.statement import File, Kind, decode_statement
+from nfsverity_proto.statement import Content, File, decode_statement
+from nfsverity_publisher.form import publish
 from nfsverity_publisher.keys import load_signing_key
-from nfsverity_publisher.publication import Options, publish
+from nfsverity_publisher.transaction import Form, Options
 from nfsverity_store.hashing import build, hash_runs
-from nfsverity_store.index import open_index
 from nfsverity_store.kept import kept_tree
 from nfsverity_store.layout import NotPublished, read_head
 from nfsverity_store.nodes import MemoryStore, Nodes
+from nfsverity_store.published import open_published
 
 from .conftest import COMMAND, SECONDS
 
@@ -89,16 +90,17 @@ def strace(
 def published(tree: Path) -> dict[bytes, bytes]:
     """Every record; each kept tree is that of its content, or else of the one before that."""
     try:
-        _, index = open_index(tree)
+        _, index = open_published(tree)
     except NotPublished:
         return {}
     found = {}
     for path, entry in index.files():
         assert entry.record is not None
-        statement = decode_statement(decode_record(entry.record).statement, Kind.FILE)
-        assert isinstance(statement.claim, File)
+        statement = decode_statement(decode_record(entry.record).statement)
+        assert isinstance(statement.claim, File | Content)
         found[path] = entry.record
-        content, hash = statement.claim.content, hash_by_number(statement.hash)
+        content = statement.claim if isinstance(statement.claim, Content) else statement.claim.content
+        hash = hash_by_number(statement.hash)
         nodes = kept_tree(tree, hash, content.tree, entry.tree)
         assert nodes is not None
         again = Nodes(hash, content.tree.shape, MemoryStore(bytearray(nodes.length)))
@@ -111,6 +113,11 @@ def published(tree: Path) -> dict[bytes, bytes]:
     return found
 
 
+def names_of(tree: Path) -> set[str]:
+    """How the names in the metadata directory begin."""
+    return {"head", "index", "lock", "trees"} | ({"nodes"} if read_head(tree).nodes is not None else set())
+
+
 def check_new(tree: Path, certificate: Path) -> None:
     """Everything verifies, its kept tree is that of its content, and nothing is there that is not needed."""
     for path in published(tree):
@@ -121,8 +128,8 @@ def check_new(tree: Path, certificate: Path) -> None:
         os.close(fd)
     names = {path.name for path in (tree / ".nfsverity").iterdir()}
     assert {"head", "lock", "trees", read_head(tree).index} <= names
-    assert {name.partition("-")[0] for name in names} == {"head", "index", "lock", "trees"}
-    assert len(names) <= 5  # the index of the publication before may be there
+    assert {name.partition("-")[0] for name in names} == names_of(tree)
+    assert len(names) <= 5 + 2 * (read_head(tree).nodes is not None)  # parts of the publication before may be there
     kept = {path.name for path in (tree / ".nfsverity" / "trees").iterdir()}
     assert all(name.startswith("sha256-12-") for name in kept)
     assert len(kept) <= 2
@@ -130,14 +137,18 @@ def check_new(tree: Path, certificate: Path) -> None:
 
 @pytest.mark.spec("fim-upd-1")
 @pytest.mark.parametrize(
-    ("edit", "number"),
+    ("edit", "number", "form"),
     [
-        (first, signal.SIGKILL),
-        (again, signal.SIGKILL),
-        (in_part, signal.SIGKILL),
-        (replaced, signal.SIGKILL),
-        (again, signal.SIGINT),
-        (replaced, signal.SIGINT),
+        (first, signal.SIGKILL, "--per-file"),
+        (again, signal.SIGKILL, "--per-file"),
+        (in_part, signal.SIGKILL, "--per-file"),
+        (replaced, signal.SIGKILL, "--per-file"),
+        (again, signal.SIGINT, "--per-file"),
+        (replaced, signal.SIGINT, "--per-file"),
+        (first, signal.SIGKILL, "--as-volume"),
+        (again, signal.SIGKILL, "--as-volume"),
+        (in_part, signal.SIGKILL, "--as-volume"),
+        (replaced, signal.SIGINT, "--as-volume"),
     ],
     ids=[
         "first-killed",
@@ -146,10 +157,20 @@ def check_new(tree: Path, certificate: Path) -> None:
         "replaced-killed",
         "again-interrupted",
         "replaced-interrupted",
+        "first-killed-volume",
+        "again-killed-volume",
+        "in-part-killed-volume",
+        "replaced-interrupted-volume",
     ],
 )
 def test_at_every_step(
-    nfsverity: Any, alice: Any, tmp_path: Path, edit: Edit, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+    nfsverity: Any,
+    alice: Any,
+    tmp_path: Path,
+    edit: Edit,
+    number: signal.Signals,
+    form: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(CONFIG_VARIABLE, str(tmp_path / "config"))
     monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "state"))
@@ -158,7 +179,7 @@ def test_at_every_step(
     (model / "large").write_bytes(os.urandom(SIZE))
     (model / "small").write_bytes(b"small")
     (model / "gone").write_bytes(b"gone")
-    sign = ("sign", *alice.options, "--jobs", "1", "--unit-size", "4K", "--volume-id", VOLUME.hex())
+    sign = ("sign", *alice.options, "--jobs", "1", "--unit-size", "4K", "--volume-id", VOLUME.hex(), form)
     signing = load_signing_key(alice.key, alice.certificate)
     nfsverity(*sign, model)
 
@@ -190,7 +211,8 @@ def test_at_every_step(
                 check_records(tree, alice.certificate)
             if number == signal.SIGINT and after == before and before:
                 assert_clean(tree)
-            publish(tree, [b""], [signing], Options(unit_log2=12, volume=VOLUME))
+            chosen = Form.RECORDS if form == "--per-file" else Form.VOLUME
+            publish(tree, [b""], [signing], Options(unit_log2=12, volume=VOLUME, form=chosen))
             check_new(tree, alice.certificate)
     assert set(ended) == {"old", "new"}
 
@@ -203,5 +225,5 @@ def check_records(tree: Path, certificate: Path) -> None:
 def assert_clean(tree: Path) -> None:
     """Who can still tidy up leaves nothing of a publication that did not come about."""
     names = {path.name.partition("-")[0] for path in (tree / ".nfsverity").iterdir()}
-    assert names == {"head", "index", "lock", "trees"}
+    assert names == names_of(tree)
     assert len(list((tree / ".nfsverity" / "trees").iterdir())) == 1

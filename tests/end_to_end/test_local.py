@@ -65,12 +65,12 @@ def test_every_bad_file_is_reported(nfsverity: Any, signed: Path) -> None:
     files = verify(nfsverity, signed)
     assert bad(files) == {
         "a.txt": "mismatch",
-        "sub/tool": "mismatch",
+        "sub/tool": "hidden",
         "sub/deeper/a #?% b": "mismatch",
         "empty": "mismatch",
-        "sub/new": "unsigned",
+        "sub/new": "absent",
     }
-    assert files["sub/tool"]["error"]["message"] == "there is no such file"
+    assert files["sub/tool"]["error"]["message"] == "it is missing, and the volume has it"
     assert files["empty"]["error"]["found"] == "a symbolic link"
     assert (files["sub/deeper/a #?% b"]["error"]["expected"], files["sub/deeper/a #?% b"]["error"]["found"]) == (
         "4 bytes",
@@ -116,15 +116,15 @@ def test_what_is_missing_at_the_end_is_reported(
     assert file["error"]["message"] == "the size is not what was signed"
 
 
-def test_where_the_kept_tree_is_damaged_only_the_file_is_named(nfsverity: Any, signed: Path) -> None:
-    database = sqlite3.connect(index_of(signed))
+def test_where_the_kept_tree_is_damaged_only_the_file_is_named(nfsverity: Any, records: Path) -> None:
+    database = sqlite3.connect(index_of(records))
     database.execute("UPDATE entry SET tree = zeroblob(length(tree)) WHERE name = ?", (b"big.bin",))
     database.commit()
     database.close()
-    assert bad(verify(nfsverity, signed, status=0)) == {}
-    with (signed / "big.bin").open("r+b") as file:
+    assert bad(verify(nfsverity, records, status=0)) == {}
+    with (records / "big.bin").open("r+b") as file:
         file.write(b"!")
-    damaged = verify(nfsverity, signed)["big.bin"]
+    damaged = verify(nfsverity, records)["big.bin"]
     assert (damaged["verdict"], damaged["ranges"]) == ("mismatch", [])
     assert len(damaged["error"]["expected"]) == 64
 
@@ -137,14 +137,119 @@ def test_where_the_kept_tree_is_damaged_only_the_file_is_named(nfsverity: Any, s
         ("record = (SELECT record FROM entry WHERE name = CAST('empty' AS BLOB))", "wrong-path"),
     ],
 )
-def test_records_that_were_altered(nfsverity: Any, signed: Path, change: str, verdict: str) -> None:
-    database = sqlite3.connect(index_of(signed))
+def test_records_that_were_altered(nfsverity: Any, records: Path, change: str, verdict: str) -> None:
+    database = sqlite3.connect(index_of(records))
     database.execute(f"UPDATE entry SET {change} WHERE name = ?", (b"a.txt",))
     database.commit()
     database.close()
-    assert bad(verify(nfsverity, signed)) == {"a.txt": verdict}
-    shown = nfsverity("show", signed / "a.txt", "--json", status=1).json
+    assert bad(verify(nfsverity, records)) == {"a.txt": verdict}
+    shown = nfsverity("show", records / "a.txt", "--json", status=1).json
     assert shown["error"]["verdict"] == verdict
+
+
+def test_bad_files_of_a_tree_with_a_record_for_each(nfsverity: Any, records: Path) -> None:
+    (records / "a.txt").write_bytes(b"jello\n")
+    (records / "sub" / "tool").unlink()
+    (records / "sub" / "new").write_bytes(b"new")
+    files = verify(nfsverity, records)
+    assert bad(files) == {"a.txt": "mismatch", "sub/tool": "mismatch", "sub/new": "unsigned"}
+    assert files["sub/tool"]["error"]["message"] == "there is no such file"
+
+
+class TestVolume:
+    """What a volume says beside the content of files, and whatever becomes of its index."""
+
+    @pytest.mark.spec("fim-member-3", "fim-member-4")
+    def test_names_links_directories_and_the_executable_bit(self, nfsverity: Any, alice: Any, signed: Path) -> None:
+        (signed / "link").symlink_to("a.txt")
+        (signed / "other").symlink_to("a.txt")
+        (signed / "gone").symlink_to("a.txt")
+        (signed / "nothing").mkdir()
+        (signed / "was-empty").mkdir()
+        nfsverity("sign", *alice.options, signed)
+        assert bad(verify(nfsverity, signed, status=0)) == {}
+        (signed / "link").unlink()
+        (signed / "link").symlink_to("empty")
+        (signed / "other").unlink()
+        (signed / "other").mkdir()
+        (signed / "gone").unlink()
+        (signed / "nothing").rmdir()
+        (signed / "was-empty" / "new").write_bytes(b"new")
+        (signed / "more" / "below").mkdir(parents=True)
+        (signed / "more" / "below" / "file").write_bytes(b"")
+        (signed / "more" / "to").symlink_to("below")
+        (signed / "sub" / "tool").chmod(0o644)
+        (signed / "a.txt").chmod(0o755)
+        files = verify(nfsverity, signed)
+        assert bad(files) == {
+            "link": "mismatch",
+            "other": "mismatch",
+            "gone": "hidden",
+            "nothing": "hidden",
+            "was-empty/new": "absent",
+            "more": "absent",
+            "more/below": "absent",
+            "more/below/file": "absent",
+            "more/to": "absent",
+            "sub/tool": "mismatch",
+            "a.txt": "mismatch",
+        }
+        told = {
+            path: (file["error"]["expected"], file["error"]["found"]) for path, file in files.items() if file["error"]
+        }
+        assert told["link"] == ("a.txt", "empty")
+        assert told["other"] == ("a symbolic link", "a directory")
+        assert told["sub/tool"] == ("executable", "not executable")
+        assert told["a.txt"] == ("not executable", "executable")
+
+    @pytest.mark.spec("fim-range-1", "fim-range-3", "fim-range-4", "fim-member-1")
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "DELETE FROM entry WHERE name = CAST('a.txt' AS BLOB)",
+            "UPDATE entry SET root = zeroblob(32) WHERE name = CAST('a.txt' AS BLOB)",
+            "UPDATE entry SET executable = 1 WHERE name = CAST('a.txt' AS BLOB)",
+            "UPDATE entry SET name = CAST('b.txt' AS BLOB) WHERE name = CAST('a.txt' AS BLOB)",
+        ],
+    )
+    def test_an_index_that_was_altered(self, nfsverity: Any, signed: Path, change: str) -> None:
+        database = sqlite3.connect(index_of(signed))
+        database.execute(change)
+        database.commit()
+        database.close()
+        report = nfsverity.json("verify", str(signed), status=1)
+        assert (report["verified"], [file["verdict"] for file in report["files"]]) == (0, ["mismatch"])
+        (file,) = nfsverity.json("verify", str(signed / "a.txt"), status=1)["files"]
+        assert file["verdict"] in ("mismatch", "not-member")
+
+    def test_a_head_that_was_altered(self, nfsverity: Any, signed: Path) -> None:
+        database = sqlite3.connect(index_of(signed))
+        database.execute("UPDATE head SET record = CAST(substr(record, 1, length(record) - 1) || x'ff' AS BLOB)")
+        database.commit()
+        database.close()
+        for path in (signed, signed / "a.txt"):
+            (file,) = nfsverity.json("verify", str(path), status=1)["files"]
+            assert file["verdict"] == "bad-signature"
+
+    def test_a_folder_of_it(self, nfsverity: Any, signed: Path) -> None:
+        (signed / "new").write_bytes(b"new")
+        assert set(verify(nfsverity, signed / "sub", status=0)) == {"sub/tool", "sub/deeper/a #?% b", "c3ViL2NhZuk="}
+
+    @pytest.mark.spec("fim-head-2", "fim-head-4")
+    def test_what_was_published_before_is_refused(
+        self, nfsverity: Any, alice: Any, records: Path, tmp_path: Path
+    ) -> None:
+        nfsverity("verify", records)
+        old = shutil.copytree(records / ".nfsverity", tmp_path / "records")
+        nfsverity("sign", *alice.options, "--as-volume", records)
+        nfsverity("verify", records)
+        first = shutil.copytree(records / ".nfsverity", tmp_path / "first")
+        nfsverity("sign", *alice.options, "--renew", "--days", "3", records)
+        nfsverity("verify", records)
+        for directory, verdict in ((first, "rollback"), (old, "wrong-kind")):
+            shutil.rmtree(records / ".nfsverity")
+            shutil.copytree(directory, records / ".nfsverity")
+            assert verify(nfsverity, records / "a.txt")["a.txt"]["verdict"] == verdict
 
 
 def test_one_file_or_one_folder(nfsverity: Any, signed: Path) -> None:
@@ -156,9 +261,9 @@ def test_one_file_or_one_folder(nfsverity: Any, signed: Path) -> None:
     assert (report["verified"], report["failed"]) == (3, 1)
 
 
-def test_what_was_never_signed(nfsverity: Any, signed: Path, tmp_path: Path) -> None:
-    (signed / "new").write_bytes(b"new")
-    assert bad(verify(nfsverity, signed / "new")) == {"new": "unsigned"}
+def test_what_was_never_signed(nfsverity: Any, records: Path, tmp_path: Path) -> None:
+    (records / "new").write_bytes(b"new")
+    assert bad(verify(nfsverity, records / "new")) == {"new": "unsigned"}
     (tmp_path / "plain").mkdir()
     report = nfsverity.json("verify", str(tmp_path / "plain"), status=1)
     assert [error["verdict"] for error in report["errors"]] == ["unsigned"]
@@ -166,16 +271,16 @@ def test_what_was_never_signed(nfsverity: Any, signed: Path, tmp_path: Path) -> 
     assert result.json["error"]["verdict"] == "unsigned"
 
 
-def test_links_and_special_files_are_skipped_and_said(nfsverity: Any, signed: Path) -> None:
-    (signed / "link").symlink_to("a.txt")
-    os.mkfifo(signed / "sub" / "pipe")
-    report = nfsverity.json("verify", str(signed))
+def test_links_and_special_files_are_skipped_and_said(nfsverity: Any, records: Path) -> None:
+    (records / "link").symlink_to("a.txt")
+    os.mkfifo(records / "sub" / "pipe")
+    report = nfsverity.json("verify", str(records))
     assert {entry["path"]: entry["reason"] for entry in report["skipped"]} == {
         "link": "symbolic link",
         "sub/pipe": "special file",
     }
-    assert "2 links and special files not looked at" in nfsverity("verify", signed).text
-    assert "name the file that it leads to" in nfsverity("verify", signed / "link", status=1).err
+    assert "2 links and special files not looked at" in nfsverity("verify", records).text
+    assert "name the file that it leads to" in nfsverity("verify", records / "link", status=1).err
 
 
 def test_a_target_that_is_not_there(nfsverity: Any, signed: Path) -> None:

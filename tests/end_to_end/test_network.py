@@ -22,6 +22,12 @@ UNIT = 65536
 BIG = bytes(range(256)) * 2048
 
 
+@pytest.fixture
+def signed(records: Path) -> Path:
+    """What is served has a record for each file here."""
+    return records
+
+
 def names(directory: Path) -> set[bytes]:
     base = os.fsencode(directory)
     return {
@@ -37,8 +43,8 @@ def test_ls(nfsverity: Any, url: str) -> None:
     assert nfsverity("ls", url + "/sub").text == "caf\\xe9\ndeeper/\ntool\n"
     assert nfsverity("ls", url + "/sub/tool").text == "tool\n"
     below = nfsverity("ls", "-R", url).text.split("\n")
-    assert below == ["a.txt", "big.bin", "empty", "sub/", "sub/caf\\xe9", "sub/deeper/", "sub/deeper/a #?% b",
-                     "sub/tool", ""]  # fmt: skip
+    assert below == ["a.txt", "big.bin", "empty", "sub/", "sub/caf\\xe9", "sub/deeper/", "sub/tool",
+                     "sub/deeper/a #?% b", ""]  # fmt: skip
 
 
 def test_ls_at_length(nfsverity: Any, url: str) -> None:
@@ -404,7 +410,7 @@ def large(nfsverity: Any, alice: Any, serve: Any, tmp_path: Path) -> Any:
     with (folder / "large").open("wb") as file:
         for number in range(16):
             file.write(bytes([number]) * 2**20)
-    nfsverity("sign", *alice.options, folder)
+    nfsverity("sign", *alice.options, "--per-file", folder)
     nfsverity("trust", "add", alice.certificate)
     return serve(folder)
 

@@ -40,6 +40,12 @@ NEW = {"loose/bad": b"forged", "loose/new": b"a", "off/new": b"b", "new/new": b"
 
 
 @pytest.fixture
+def signed(records: Path) -> Path:
+    """The rules are about files without a record, too: what is not in a volume is absent instead."""
+    return records
+
+
+@pytest.fixture
 def policy(nfsverity: Any) -> Callable[[str], Path]:
     def write(text: str) -> Path:
         path: Path = nfsverity.home / "config" / "policy.toml"

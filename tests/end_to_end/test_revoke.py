@@ -36,7 +36,9 @@ def test_a_stolen_key(nfsverity: Any, alice: Any, bob: Any, signed: Path) -> Non
     assert 'the key of "CN=alice-ed25519" is revoked for this tree: sign with another key' in refused.err
     refused = nfsverity("revoke", *alice.options, signed, status=4)
     assert "is revoked" in refused.err
-    assert nfsverity.json("sign", *bob.options, signed)["trees"][0]["signed"] == FILES
+    tree = nfsverity.json("sign", *bob.options, signed)["trees"][0]  # its head, and that is for all files
+    assert (tree["unchanged"], int(tree["generation"]) > 0) == (FILES, True)
+    assert tree["generation"] == nfsverity("show", signed / "a.txt", "--json", status=None).json["generation"]
     again = nfsverity.json("revoke", *bob.options, "--days", "7", signed)
     assert [one["new"] for one in again["items"]] == [False]
     assert again["invalid"] == []
@@ -44,6 +46,24 @@ def test_a_stolen_key(nfsverity: Any, alice: Any, bob: Any, signed: Path) -> Non
     assert int(again["generation"]) > int(report["generation"])
     assert "this one has none" in nfsverity("revoke", *bob.options, signed).err
     assert nfsverity("revoke", *bob.options, signed).err == ""
+
+
+def test_a_stolen_key_of_a_tree_with_a_record_for_each_file(
+    nfsverity: Any, alice: Any, bob: Any, records: Path
+) -> None:
+    report = nfsverity.json("revoke", *bob.options, "--revoke-key", alice.certificate, records)
+    assert len(report["invalid"]) == FILES
+    assert nfsverity.json("sign", *bob.options, records)["trees"][0]["signed"] == FILES
+    assert nfsverity.json("revoke", *bob.options, records)["invalid"] == []
+
+
+def test_a_whole_volume(nfsverity: Any, alice: Any, signed: Path) -> None:
+    report = nfsverity.json("revoke", *alice.options, "--revoke-version", signed, signed)
+    assert (len(report["items"]), len(report["invalid"])) == (1, FILES)
+    files = nfsverity.json("verify", str(signed), status=1)["files"]
+    assert {file["verdict"] for file in files} == {"revoked"}
+    nfsverity("sign", *alice.options, "--renew", signed)
+    nfsverity("verify", signed)
 
 
 @pytest.mark.tool("openssl")

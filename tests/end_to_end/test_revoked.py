@@ -21,13 +21,13 @@ def verdicts(nfsverity: Any, where: str | Path, status: int) -> set[str]:
 
 
 @pytest.fixture
-def two(nfsverity: Any, signed: Path, alice: Any, bob: Any) -> Path:
+def two(nfsverity: Any, records: Path, alice: Any, bob: Any) -> Path:
     """All but a.txt is signed by bob now, too, in a newer version; the user believes both."""
     nfsverity("trust", "add", bob.certificate)
-    for path in (signed / "big.bin", signed / "sub" / "tool"):
+    for path in (records / "big.bin", records / "sub" / "tool"):
         path.write_bytes(b"newer")
-    nfsverity("sign", *bob.options, signed / "big.bin", signed / "sub" / "tool")
-    return signed
+    nfsverity("sign", *bob.options, records / "big.bin", records / "sub" / "tool")
+    return records
 
 
 @pytest.mark.spec("fim-rev-11", "fim-rev-14", "fim-rev-15", "fip-revoke-7", "fip-revoke-8", "fip-revoke-10")
@@ -64,24 +64,24 @@ def test_a_tree_on_this_machine_has_its_revocation_with_it(nfsverity: Any, two: 
     assert verdicts(nfsverity, two / "big.bin", 1) == {"revoked"}
 
 
-def test_a_version_is_revoked(nfsverity: Any, serve: Callable[..., Any], signed: Path, alice: Any) -> None:
-    url = serve(signed).url
+def test_a_version_is_revoked(nfsverity: Any, serve: Callable[..., Any], records: Path, alice: Any) -> None:
+    url = serve(records).url
     assert nfsverity("cat", f"{url}/a.txt").out == b"hello\n"
-    nfsverity("revoke", *alice.options, "--revoke-version", signed / "a.txt", signed)
+    nfsverity("revoke", *alice.options, "--revoke-version", records / "a.txt", records)
     assert verdicts(nfsverity, f"{url}/a.txt", 1) == {"revoked"}
     assert verdicts(nfsverity, f"{url}/empty", 0) == {"verified"}
-    (signed / "a.txt").write_bytes(b"mended\n")
-    nfsverity("sign", *alice.options, signed / "a.txt")
+    (records / "a.txt").write_bytes(b"mended\n")
+    nfsverity("sign", *alice.options, records / "a.txt")
     assert nfsverity("cat", f"{url}/a.txt").out == b"mended\n"
 
 
 @pytest.mark.spec("fim-rev-9", "fip-revoke-8")
 def test_a_revocation_of_a_stranger_is_told_and_changes_nothing(
-    nfsverity: Any, serve: Callable[..., Any], signed: Path, make_keys: Any, alice: Any
+    nfsverity: Any, serve: Callable[..., Any], records: Path, make_keys: Any, alice: Any
 ) -> None:
     stranger = make_keys("stranger")
-    nfsverity("revoke", *stranger.options, "--revoke-key", alice.certificate, signed)
-    for where in (f"{serve(signed).url}/a.txt", str(signed / "a.txt")):
+    nfsverity("revoke", *stranger.options, "--revoke-key", alice.certificate, records)
+    for where in (f"{serve(records).url}/a.txt", str(records / "a.txt")):
         result = nfsverity("verify", where)
         assert "1 file verified" in result.text
         assert "the revocation" in result.err
@@ -92,12 +92,12 @@ def test_a_revocation_of_a_stranger_is_told_and_changes_nothing(
 
 @pytest.mark.spec("fim-rev-7", "fim-rev-10", "fim-rev-9")
 def test_one_that_takes_something_back_is_refused(
-    nfsverity: Any, serve: Callable[..., Any], signed: Path, alice: Any, bob: Any
+    nfsverity: Any, serve: Callable[..., Any], records: Path, alice: Any, bob: Any
 ) -> None:
     """A publisher that lost its list, say, or a copy of the tree of which another list was made."""
-    other = shutil.copytree(signed, signed.parent / "other")
-    nfsverity("revoke", *alice.options, "--revoke-key", bob.certificate, signed)
-    nfsverity("verify", f"{serve(signed).url}/")
+    other = shutil.copytree(records, records.parent / "other")
+    nfsverity("revoke", *alice.options, "--revoke-key", bob.certificate, records)
+    nfsverity("verify", f"{serve(records).url}/")
     nfsverity("revoke", *alice.options, "--revoke-version", other / "empty", other)
     result = nfsverity("verify", f"{serve(other).url}/a.txt")
     assert "rollback: a revocation without what one before it revokes" in result.err
@@ -106,11 +106,11 @@ def test_one_that_takes_something_back_is_refused(
 
 @pytest.mark.spec("fim-rev-12")
 def test_a_list_that_has_ended_lets_nothing_pass(
-    nfsverity: Any, serve: Callable[..., Any], signed: Path, alice: Any
+    nfsverity: Any, serve: Callable[..., Any], records: Path, alice: Any
 ) -> None:
-    url = serve(signed).url
+    url = serve(records).url
     soon = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 12))
-    nfsverity("revoke", *alice.options, "--not-after", soon, signed)
+    nfsverity("revoke", *alice.options, "--not-after", soon, records)
     nfsverity("verify", f"{url}/a.txt")
     store = RevocationStore(State(nfsverity.home / "state"))
     (volume,) = (bytes.fromhex(item["volume"]) for item in nfsverity.json("trust", "list")["bindings"])
@@ -119,19 +119,19 @@ def test_a_list_that_has_ended_lets_nothing_pass(
     while time.time() <= end + 1:
         time.sleep(0.2)
     assert verdicts(nfsverity, f"{url}/a.txt", 1) == {"record-expired"}
-    nfsverity("revoke", *alice.options, signed)
+    nfsverity("revoke", *alice.options, records)
     assert verdicts(nfsverity, f"{url}/a.txt", 0) == {"verified"}
 
 
 @pytest.mark.spec("fim-mark-8", "fim-rev-8")
 def test_a_stolen_keys_last_generation_is_overcome(
-    nfsverity: Any, serve: Callable[..., Any], signed: Path, alice: Any, bob: Any, monkeypatch: pytest.MonkeyPatch
+    nfsverity: Any, serve: Callable[..., Any], records: Path, alice: Any, bob: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thief signs a generation near the end with bob's key; alice's newer version passes once that is revoked."""
     nfsverity("trust", "add", bob.certificate)
-    url = serve(signed).url
+    url = serve(records).url
     nfsverity("verify", f"{url}/")
-    stolen = shutil.copytree(signed, signed.parent / "stolen")
+    stolen = shutil.copytree(records, records.parent / "stolen")
     from nfsverity_publisher.keys import load_signing_key
     from nfsverity_publisher.publication import Options, publish
 
@@ -142,16 +142,16 @@ def test_a_stolen_keys_last_generation_is_overcome(
         publish(stolen, [b"a.txt"], [load_signing_key(bob.key, bob.certificate)], Options())
     thief = serve(stolen, "--listen", "127.0.0.1:0")
     assert nfsverity("cat", f"{thief.url}/a.txt").out == b"of the thief\n"
-    (signed / "a.txt").write_bytes(b"of alice\n")
-    nfsverity("sign", *alice.options, signed / "a.txt")
+    (records / "a.txt").write_bytes(b"of alice\n")
+    nfsverity("sign", *alice.options, records / "a.txt")
     assert "rollback" in nfsverity("cat", f"{url}/a.txt", status=1).err
-    nfsverity("revoke", *alice.options, "--revoke-key", bob.certificate, signed)
+    nfsverity("revoke", *alice.options, "--revoke-key", bob.certificate, records)
     assert nfsverity("cat", f"{url}/a.txt").out == b"of alice\n"
     assert "revoked" in nfsverity("cat", f"{thief.url}/a.txt", status=1).err
 
 
 @pytest.mark.spec("fim-rev-16", "fim-rev-17")
-def test_nothing_is_said_to_be_not_revoked(nfsverity: Any, signed: Path) -> None:
-    for arguments in (("verify", signed), ("show", signed / "a.txt"), ("trust", "list")):
+def test_nothing_is_said_to_be_not_revoked(nfsverity: Any, records: Path) -> None:
+    for arguments in (("verify", records), ("show", records / "a.txt"), ("trust", "list")):
         result = nfsverity(*arguments)
         assert "not revoked" not in result.text + result.err

@@ -24,6 +24,12 @@ from nfsverity_client.marks import MarkStore
 from serving import Keys, Published, keys, publish_tree
 
 
+@pytest.fixture
+def signed(records: Path) -> Path:
+    """What is about the marks of files is about records of theirs."""
+    return records
+
+
 def audited(user: Any) -> list[dict[str, Any]]:
     lines = (user.home / "state" / "audit.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
@@ -341,7 +347,7 @@ def test_what_a_killed_reader_has_read_has_its_mark(
     for number in range(6):
         for name in range(120):
             (tree / f"f{name}").write_bytes(b"%d" % number)
-        nfsverity("sign", *alice.options, tree)
+        nfsverity("sign", *alice.options, "--per-file", tree)
         server = server or serve(tree)
         reader = subprocess.Popen(
             [sys.executable, "-c", READS, server.url], env=nfsverity.environment, stdout=subprocess.PIPE, text=True

@@ -64,13 +64,13 @@ def test_as_json(nfsverity: Any, signed: Path) -> None:
     assert (report["volume"], report["generation"], report["label"]) == (head["volume"], head["generation"], "tree")
 
 
-def test_only_signed_files_are_shown_unless_all_are_asked_for(nfsverity: Any, serve: Any, signed: Path) -> None:
-    (signed / "new").write_bytes(b"new")
-    (signed / "folder").mkdir()
-    (signed / "link").symlink_to("/etc/passwd")
-    names = nfsverity("ls", serve(signed).url).text.split("\n")
+def test_only_signed_files_are_shown_unless_all_are_asked_for(nfsverity: Any, serve: Any, records: Path) -> None:
+    (records / "new").write_bytes(b"new")
+    (records / "folder").mkdir()
+    (records / "link").symlink_to("/etc/passwd")
+    names = nfsverity("ls", serve(records).url).text.split("\n")
     assert names == ["a.txt", "big.bin", "empty", "sub/", ""]
-    server = serve(signed, "--all")
+    server = serve(records, "--all")
     assert "new  (unsigned)\n" in nfsverity("ls", server.url).text
     assert "folder/\n" in nfsverity("ls", server.url).text
     assert "link" not in nfsverity("ls", server.url).text

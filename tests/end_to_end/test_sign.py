@@ -162,14 +162,25 @@ def test_several_trees_at_once(nfsverity: Any, alice: Any, tree: Path, tmp_path:
     assert {t["root"]: t["signed"] for t in report["trees"]} == {str(tree): FILES, str(tmp_path / "second"): 1}
 
 
-def test_links_and_special_files_are_named_not_signed(nfsverity: Any, alice: Any, tree: Path) -> None:
+def test_special_files_are_named_not_signed(nfsverity: Any, alice: Any, tree: Path) -> None:
+    (tree / "link").symlink_to("a.txt")
+    os.mkfifo(tree / "pipe")
+    report = one(nfsverity.json("sign", *alice.options, tree))
+    assert report["skipped"] == [{"path": "pipe", "reason": "special file"}]
+    assert (report["form"], report["entries"], report["links"], report["directories"]) == ("volume", FILES + 3, 1, 2)
+    text = nfsverity("sign", *alice.options, tree).text
+    assert "pipe (special file)" in text
+    assert "form        volume of 6 files, 1 link, 2 directories" in text
+
+
+def test_without_a_volume_links_and_special_files_are_named_not_signed(nfsverity: Any, alice: Any, tree: Path) -> None:
     (tree / "link").symlink_to("a.txt")
     (tree / "dirlink").symlink_to("sub")
     os.mkfifo(tree / "pipe")
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(tree / "socket"))
-        report = one(nfsverity.json("sign", *alice.options, tree))
-        result = nfsverity("sign", *alice.options, tree)
+        report = one(nfsverity.json("sign", *alice.options, "--per-file", tree))
+        result = nfsverity("sign", *alice.options, "--per-file", tree)
     assert report["signed"] == FILES
     assert {entry["path"]: entry["reason"] for entry in report["skipped"]} == {
         "link": "symbolic link", "dirlink": "symbolic link", "pipe": "special file", "socket": "special file"
@@ -179,11 +190,11 @@ def test_links_and_special_files_are_named_not_signed(nfsverity: Any, alice: Any
 
 def test_names_that_are_not_utf_8(nfsverity: Any, alice: Any, tree: Path) -> None:
     path = os.fsencode(tree) + b"/\xff\xfe"
-    os.symlink("a.txt", path)
+    os.mkfifo(path)
     (entry,) = one(nfsverity.json("sign", *alice.options, tree))["skipped"]
     assert entry["path"] is None
     assert base64.b64decode(entry["path_base64"]) == b"\xff\xfe"
-    assert "\\xff\\xfe (symbolic link)" in nfsverity("sign", *alice.options, tree).text
+    assert "\\xff\\xfe (special file)" in nfsverity("sign", *alice.options, tree).text
 
 
 def test_a_file_that_cannot_be_read_is_reported_and_the_others_are_signed(
@@ -327,9 +338,146 @@ def test_a_word_that_is_wrong_has_the_file_hashed_in_whole_and_is_named(
     nfsverity("verify", signed / "big.bin")
 
 
+class TestExternalSigners:
+    """--key is a command, or a key in a token."""
+
+    @pytest.mark.tool("openssl")
+    def test_a_command(self, nfsverity: Any, make_keys: Any, tree: Path) -> None:
+        keys = make_keys("outside", "ecdsa-p256")
+        signer = ("--key", f"command:openssl dgst -sha256 -sign {keys.key}", "--cert", keys.certificate)
+        nfsverity("sign", *signer, tree)
+        nfsverity("verify", "--trust", keys.certificate, tree)
+        nfsverity("sign", *signer, "--renew", "--days", "1", tree)
+        nfsverity("revoke", *signer, tree)
+        nfsverity("verify", "--trust", keys.certificate, tree)
+
+    @pytest.mark.parametrize("command", ["command:false", "command:head -c 64 /dev/zero"])
+    def test_nothing_is_published_without_a_signature(
+        self, nfsverity: Any, alice: Any, signed: Path, command: str
+    ) -> None:
+        head = (signed / ".nfsverity" / "head").read_bytes()
+        names = set(os.listdir(signed / ".nfsverity"))
+        (signed / "a.txt").write_bytes(b"other")
+        nfsverity("sign", "--key", command, "--cert", alice.certificate, signed, status=4)
+        nfsverity("revoke", "--key", command, "--cert", alice.certificate, signed, status=4)
+        assert (signed / ".nfsverity" / "head").read_bytes() == head
+        assert set(os.listdir(signed / ".nfsverity")) == names
+
+    @pytest.mark.tool("softhsm2-util")
+    def test_a_token(
+        self, nfsverity: Any, make_keys: Any, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        module = Path("/usr/lib/softhsm/libsofthsm2.so")
+        if not module.exists():
+            pytest.skip("the library of SoftHSM is not where Debian has it")
+        (tmp_path / "tokens").mkdir()
+        (tmp_path / "softhsm2.conf").write_text(f"directories.tokendir = {tmp_path}/tokens\n")
+        monkeypatch.setenv("SOFTHSM2_CONF", str(tmp_path / "softhsm2.conf"))
+        nfsverity.environment["SOFTHSM2_CONF"] = str(tmp_path / "softhsm2.conf")
+        keys = make_keys("token", "ed25519")
+        for arguments in (
+            ["--init-token", "--free", "--label", "t", "--so-pin", "1234", "--pin", "1234"],
+            ["--import", keys.key, "--token", "t", "--label", "signer", "--id", "01", "--pin", "1234"],
+        ):
+            subprocess.run(["softhsm2-util", *arguments], check=True, capture_output=True)
+        uri = f"pkcs11:token=t;object=signer?module-path={module}"
+        signer = ("--key", uri, "--cert", keys.certificate)
+        refused = nfsverity("sign", *signer, tree, status=4, stdin=subprocess.DEVNULL)
+        assert "the token t needs its PIN" in refused.err
+        nfsverity.environment["NFSVERITY_PKCS11_PIN"] = "1234"
+        nfsverity("sign", *signer, tree)
+        nfsverity("revoke", *signer, tree)
+        nfsverity("verify", "--trust", keys.certificate, tree)
+
+
+class TestForm:
+    """A volume, or a record for each file."""
+
+    def test_a_tree_keeps_what_it_has(self, nfsverity: Any, alice: Any, tree: Path) -> None:
+        report = one(nfsverity.json("sign", *alice.options, "--per-file", tree))
+        assert (report["form"], report["entries"]) == ("records", 0)
+        (tree / "a.txt").write_bytes(b"again")
+        assert one(nfsverity.json("sign", *alice.options, tree))["form"] == "records"
+        assert "--as-volume" in nfsverity("sign", *alice.options, tree).text
+
+    @pytest.mark.spec("fim-head-2")
+    def test_readers_follow_from_records_to_a_volume_and_not_back(
+        self, nfsverity: Any, alice: Any, records: Path
+    ) -> None:
+        nfsverity("verify", records)
+        nfsverity("sign", *alice.options, "--as-volume", records / "a.txt", status=4)
+        report = one(nfsverity.json("sign", *alice.options, "--as-volume", records))
+        assert (report["form"], report["signed"]) == ("volume", FILES)
+        nfsverity("verify", records)
+        result = nfsverity("sign", *alice.options, "--per-file", records, status=4)
+        assert "another volume ID" in result.err
+        nfsverity("verify", records)
+        report = one(nfsverity.json("sign", *alice.options, "--per-file", "--volume-id", "new", records))
+        assert (report["form"], report["signed"]) == ("records", FILES)
+        assert set(verdicts(nfsverity, records)) == {"wrong-volume"}
+        nfsverity("verify", "--volume", report["volume"], records)
+        left = {path.name.partition("-")[0] for path in (records / ".nfsverity").iterdir()}
+        assert left <= {"head", "index", "nodes", "lock", "trees"}
+        nfsverity("sign", *alice.options, "--rehash", "--days", "9", records)
+        assert not list((records / ".nfsverity").glob("nodes-*"))
+
+    def test_a_lone_file_says_nothing_of_its_folder(self, nfsverity: Any, alice: Any, tree: Path) -> None:
+        assert one(nfsverity.json("sign", *alice.options, tree / "a.txt"))["form"] == "records"
+
+    def test_a_lone_file_as_a_volume(self, nfsverity: Any, alice: Any, tree: Path) -> None:
+        report = one(nfsverity.json("sign", *alice.options, "--as-volume", tree / "a.txt"))
+        assert (report["form"], report["entries"]) == ("volume", 1)
+        nfsverity("verify", "--trust", alice.certificate, tree / "a.txt")
+
+
+class TestRenewal:
+    """The head again, without a look at the files."""
+
+    def test_it_has_new_times_and_reads_no_file(self, nfsverity: Any, alice: Any, signed: Path) -> None:
+        before = nfsverity.json("show", str(signed / "a.txt"))
+        (signed / "a.txt").write_bytes(b"changed")
+        report = one(nfsverity.json("sign", *alice.options, "--renew", "--days", "7", signed))
+        assert (report["signed"], report["unchanged"], report["bytes_hashed"]) == (0, FILES, "0")
+        after = nfsverity.json("show", str(signed / "a.txt"))
+        assert int(after["generation"]) > int(before["generation"])
+        assert before["not_after"] is None
+        assert abs(int(after["not_after"]) - 7 * 86400 - time.time()) < 300
+        assert after["root"] == before["root"]
+        assert [file for file in verdicts(nfsverity, signed) if file != "verified"] == ["mismatch"]
+
+    def test_it_is_refused_by_others_and_for_other_things(
+        self, nfsverity: Any, alice: Any, bob: Any, signed: Path, tmp_path: Path
+    ) -> None:
+        head = (signed / ".nfsverity" / "head").read_bytes()
+        assert "none of the keys" in nfsverity("sign", *bob.options, "--renew", signed, status=4).err
+        nfsverity("sign", *alice.options, "--renew", signed / "a.txt", status=2)
+        nfsverity("sign", *alice.options, "--renew", "--rehash", signed, status=2)
+        (tmp_path / "empty").mkdir()
+        nfsverity("sign", *alice.options, "--renew", tmp_path / "empty", status=4)
+        assert not list((tmp_path / "empty").iterdir())
+        assert (signed / ".nfsverity" / "head").read_bytes() == head
+
+    def test_a_head_that_was_altered_is_not_signed(self, nfsverity: Any, alice: Any, signed: Path) -> None:
+        import sqlite3
+
+        (index,) = (signed / ".nfsverity").glob("index-*")
+        with contextlib.closing(sqlite3.connect(index)) as database:
+            database.execute("UPDATE head SET record = CAST(substr(record, 1, length(record) - 1) || x'ff' AS BLOB)")
+            database.commit()
+        assert "none of the keys" in nfsverity("sign", *alice.options, "--renew", signed, status=4).err
+
+    def test_what_has_records_has_no_head(self, nfsverity: Any, alice: Any, records: Path) -> None:
+        assert "it is no volume" in nfsverity("sign", *alice.options, "--renew", records, status=4).err
+
+
+def verdicts(nfsverity: Any, tree: Path) -> list[str]:
+    return [file["verdict"] for file in nfsverity("verify", tree, "--json", status=None).json["files"]]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
+        ["--per-file", "--as-volume"],
         ["--unit-size", "5000"], ["--unit-size", "2K"], ["--unit-size", "32M"], ["--hash", "md5"], ["--jobs", "0"],
         ["--volume-id", "12"], ["--days", "0"], ["--days", "1", "--not-after", "2099-01-01"],
         ["--not-after", "2020-01-01"], ["--not-after", "soon"], ["--key", "another"], ["--frobnicate"],
@@ -396,8 +544,9 @@ def publishing(process: subprocess.Popen[bytes], directory: Path, head: bytes) -
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_signer_that_is_stopped_leaves_the_publication_as_it_was(
-    nfsverity: Any, alice: Any, make_keys: Any, signed: Path, number: signal.Signals
+    nfsverity: Any, alice: Any, make_keys: Any, records: Path, number: signal.Signals
 ) -> None:
+    signed = records
     for index in range(600):  # enough slow signatures
         (signed / f"new-{index}").write_bytes(b"new")
     head = (signed / ".nfsverity" / "head").read_bytes()

@@ -49,29 +49,47 @@ def _ascend(keys: list[Any]) -> bool:
     return all(low < high for low, high in itertools.pairwise(keys))
 
 
-def _tree_of(statement: dict[str, Any]) -> dict[str, Any] | None:
-    """None for a revocation."""
+def _is_directory(path: bytes) -> bool:
+    return not path or _is_path(path)
+
+
+def _is_entry(entry: dict[str, Any]) -> bool:
+    parent, name = entry["parent"], entry["name"]
+    path = parent + b"/" + name if parent else name
+    return _is_name(name) and _is_directory(parent) and _is_path(path) and len(path) <= 4095
+
+
+def _is_node(node: tuple[int, Any]) -> bool:
+    """A link has a target, without 0x00."""
+    return node[0] != 2 or (0 < len(node[1]) <= 4095 and 0 not in node[1])
+
+
+def _rooted(statement: dict[str, Any]) -> dict[str, Any] | None:
+    """What has the root of a statement; None for a revocation."""
     kind, arm = statement["claim"]
-    content: dict[str, Any] = arm if kind == 1 else arm.get("content", {})
-    return content.get("tree")
+    content: dict[str, Any] = arm if kind in (1, 3) else arm.get("content", {})
+    return content if kind == 3 else content.get("tree")
 
 
 def _root_fits(statement: dict[str, Any]) -> bool:
-    tree = _tree_of(statement)
-    return tree is None or _fits(statement["hash"], tree["root"])
+    rooted = _rooted(statement)
+    return rooted is None or _fits(statement["hash"], rooted["root"])
 
 
 def _rank(item: dict[str, Any]) -> tuple[int, int, bytes]:
     return item["what"], item["hash"], item["digest"]
 
 
+_BODIES = {1: "fim_signature", 2: "fim_membership"}
+
+
 def _is_record(record: dict[str, Any]) -> bool:
-    attestations = record["attestations"]
-    bodies = [attestation["body"] for attestation in attestations if attestation["type"] == 1]
+    attestations = [(attestation["type"], attestation["body"]) for attestation in record["attestations"]]
     return (
         len(attestations) > 0
-        and _ascend([(attestation["type"], attestation["body"]) for attestation in attestations])
-        and all(is_canonical(TYPES["fim_signature"], body) for body in bodies)
+        and _ascend(attestations)
+        and sum(type == 2 for type, _ in attestations) <= 1
+        and all(is_canonical(TYPES[_BODIES[type]], body) for type, body in attestations if type in _BODIES)
         and len(x.encode(TYPES["fim_record"], record)) <= 65536
     )
 
@@ -83,6 +101,7 @@ _RULES: dict[str, Callable[[Any], bool]] = {
     "fim_tree": lambda v: 12 <= v["unit_log2"] <= 24 and v["size"] < 2**63,
     "fim_when": lambda v: v["generation"] < 2**64 - 1,
     "fim_file": lambda v: _is_name(v["label"]) and _is_path(v["path"]),
+    "fim_volume": lambda v: _is_name(v["label"]) and v["entries"] < 2**63,
     "fim_item": lambda v: _fits(v["hash"], v["digest"]),
     "fim_revocation": lambda v: _is_name(v["label"]) and _ascend([_rank(item) for item in v["items"]]),
     "fim_statement": lambda v: (
@@ -92,6 +111,9 @@ _RULES: dict[str, Callable[[Any], bool]] = {
         and _ascend([extension["number"] for extension in v["extensions"]])
     ),
     "fim_record": _is_record,
+    "fim_node": _is_node,
+    "fim_entry": _is_entry,
+    "fim_membership": lambda v: len(v["range"]["entries"]) == 1,
     "fip_attributes": lambda v: v["size"] < 2**63,
     "fip_plain_ok": lambda v: v["size"] < 2**63,
     "fip_certificate_ok": lambda v: len(v["certificates"]) > 0,
@@ -171,9 +193,9 @@ def _digested(draw: st.DrawFn) -> dict[str, Any]:
 def _statements(draw: st.DrawFn) -> dict[str, Any]:
     value: dict[str, Any] = draw(_plain(TYPES["fim_statement"]))
     value |= {"magic": 0x4E465356, "format": 1, **draw(_digested())}
-    digest, tree = value.pop("digest"), _tree_of(value)
-    if tree is not None:
-        tree["root"] = digest
+    digest, rooted = value.pop("digest"), _rooted(value)
+    if rooted is not None:
+        rooted["root"] = digest
     value["extensions"] = sorted(
         {extension["number"]: extension for extension in value["extensions"]}.values(), key=lambda v: v["number"]
     )
@@ -190,12 +212,29 @@ def _records(draw: st.DrawFn) -> dict[str, Any]:
         return {"type": type, "body": body}
 
     signatures = values(TYPES["fim_signature"]).map(lambda value: attested(1, x.encode(TYPES["fim_signature"], value)))
-    others = st.builds(attested, st.sampled_from([0, 2, 3, 2**32 - 1]), st.binary(max_size=60))
-    items = draw(st.lists(st.one_of(signatures, others), min_size=1, max_size=8))
+    memberships = values(TYPES["fim_membership"]).map(
+        lambda value: attested(2, x.encode(TYPES["fim_membership"], value))
+    )
+    others = st.builds(attested, st.sampled_from([0, 3, 2**32 - 1]), st.binary(max_size=60))
+    items = draw(st.lists(st.one_of(signatures, others), max_size=7))
+    items += draw(st.lists(memberships, min_size=0 if items else 1, max_size=1))
     unique = {(item["type"], item["body"]): item for item in items}
     statement = draw(st.one_of(_statements().map(lambda v: x.encode(TYPES["fim_statement"], v)), st.binary(max_size=8)))
     return {"statement": statement, "attestations": [unique[key] for key in sorted(unique)]}
 
+
+_TARGETS = st.binary(min_size=1, max_size=12).map(lambda target: target.replace(b"\0", b"/")) | st.just(b"." * 4095)
+_NODES = st.one_of(
+    st.tuples(st.just(1), st.fixed_dictionaries({"executable": st.booleans(), "content": st.binary(max_size=64)})),
+    st.tuples(st.just(2), _TARGETS),
+    st.just((3, None)),
+)
+_ENTRIES = st.builds(
+    lambda parent, name, node: {"parent": parent, "name": name, "node": node},
+    st.just(b"") | _PATHS,
+    _NAMES,
+    _NODES,
+).filter(_is_entry)
 
 _FIELDS: dict[tuple[str, str], st.SearchStrategy[Any]] = {
     ("fim_time", "nseconds"): st.sampled_from([0, 1, 999_999_999]) | st.integers(0, 999_999_999),
@@ -204,6 +243,14 @@ _FIELDS: dict[tuple[str, str], st.SearchStrategy[Any]] = {
     ("fim_when", "generation"): st.integers(0, 2**64 - 2),
     ("fim_file", "label"): _NAMES.filter(_is_name),
     ("fim_file", "path"): _PATHS,
+    ("fim_volume", "label"): _NAMES.filter(_is_name),
+    ("fim_volume", "entries"): st.integers(0, 2**63 - 1),
+    ("fim_membership", "range"): st.builds(
+        lambda first, entry, proof: {"first": first, "entries": [entry], "proof": proof},
+        st.integers(0, 2**64 - 1),
+        _ENTRIES,
+        st.binary(max_size=64),
+    ),
     ("fim_revocation", "label"): _NAMES.filter(_is_name),
     ("fim_revocation", "items"): _REVOKED,
     ("fip_attributes", "size"): st.integers(0, 2**63 - 1),
@@ -221,6 +268,10 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
         return _ITEMS
     if name == "fim_statement":
         return _statements()
+    if name == "fim_node":
+        return _NODES
+    if name == "fim_entry":
+        return _ENTRIES
     if name == "fim_record":
         return _records()
     return _plain(kind)
@@ -228,6 +279,8 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
 
 def _plain(kind: Any) -> st.SearchStrategy[Any]:
     match kind:
+        case x.Void():
+            return st.none()
         case x.Number(code="bool"):
             return st.booleans()
         case x.Number():

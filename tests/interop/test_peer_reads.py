@@ -24,7 +24,7 @@ from nfsverity_proto.record import decode_record
 from nfsverity_proto.revocation import key_item, version_item
 from nfsverity_proto.statement import NO_END, Item, tag_of
 from nfsverity_publisher.revocation import revoke
-from nfsverity_store.index import open_index
+from nfsverity_store.published import open_published
 from nfsverity_store.revocation import revocation_path
 from serving import HOST, Keys, Published, Served, fresh_keys, publish_tree, serving, session
 
@@ -304,7 +304,7 @@ def test_a_key_revokes_itself(revoking: Revoking) -> None:
 
 
 def test_a_version_is_revoked(revoking: Revoking) -> None:
-    with contextlib.closing(open_index(revoking.tree.root)[1]) as index:
+    with contextlib.closing(open_published(revoking.tree.root)[1]) as index:
         entry = index.by_path(b"b")
     assert entry is not None
     assert entry.record is not None

@@ -23,7 +23,7 @@ from nfsverity_proto.errors import Mismatch, Stale, StatusError, Unreachable, Ve
 from nfsverity_proto.record import Fingerprint
 from nfsverity_proto.statement import Tag
 from nfsverity_proto.url import Url
-from nfsverity_store.index import open_index
+from nfsverity_store.published import open_published
 from nfsverity_store.revocation import revocation_path
 from oracle import merkle, records, signers
 from serving import HOST, Published, keys, publish_tree, serving, session
@@ -39,7 +39,7 @@ PATH = "a/directory/" + "n" * 255 + "/file"
 
 
 def record_of(published: Published, path: str) -> bytes:
-    _, index = open_index(published.root)
+    _, index = open_published(published.root)
     try:
         entry = index.by_path(path.encode())
     finally:

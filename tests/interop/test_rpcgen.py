@@ -8,7 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from nfsverity_proto import fsverity, hashes, messages, path, record, rpc, signature, statement, tree, verification
+from nfsverity_proto import (
+    entry,
+    entry_range,
+    fsverity,
+    hashes,
+    messages,
+    path,
+    record,
+    rpc,
+    signature,
+    statement,
+    tree,
+    verification,
+)
 
 from . import building, xdr_language
 
@@ -44,12 +57,14 @@ CONSTANTS = {
     "FIM_SCHEME_ML_DSA_87": signature.ML_DSA_87,
     "FIM_SIGNATURE": record.SIGNATURE,
     "FIM_MEMBERSHIP": record.MEMBERSHIP,
+    "FIM_RANGE_MAX": entry_range.RANGE_ENTRIES_MAX,
     "FIM_PUBLIC_KEY": statement.PUBLIC_KEY,
     "FIM_VERSION": statement.VERSION,
     "FIM_ITEMS_MAX": statement.ITEMS_MAX,
     "FIP_MESSAGE_MAX": rpc.MESSAGE_MAX,
     "FIP_FRAGMENTS_MAX": rpc.FRAGMENTS_MAX,
     "FIP_DATA_MAX": messages.DATA_MAX,
+    "FIP_BULK_MAX": messages.BULK_MAX,
     "FIP_FETCH_MAX": messages.FETCH_MAX,
     "FIP_TREE_MAX": messages.TREE_MAX,
     "FIP_HANDLE_MAX": messages.HANDLE_MAX,
@@ -63,9 +78,11 @@ CONSTANTS = {
     "FIP_CALLS_MIN": messages.CALLS_MAX,
     "FIP_CAP_CORE": messages.CAP_CORE,
     "FIP_CAP_DATA": messages.CAP_DATA,
+    "FIP_CAP_VOLUME": messages.CAP_VOLUME,
 }
 MEMBERS = {
     **{f"FIM_{kind.name}": int(kind) for kind in statement.Kind},
+    **{f"FIM_ENTRY_{type.name}": int(type) for type in entry.EntryType},
     **{f"FIP_{status.name}": int(status) for status in messages.Status},
     **{f"FIP_{type.name}": int(type) for type in messages.FileType},
 }

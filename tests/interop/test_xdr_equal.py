@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nfsverity_proto import entry, entry_range, exported, membership, record, statement
 from nfsverity_proto import messages as m
-from nfsverity_proto import record, statement
 from nfsverity_proto.errors import NfsVerityError, StatusError
 from nfsverity_proto.rpc import decode_call
 from nfsverity_proto.xdr import Codec
@@ -96,6 +96,7 @@ FIM = {
     "fim_content": declared(statement.CONTENT),
     "fim_when": declared(statement.WHEN),
     "fim_file": declared(statement.FILE),
+    "fim_volume": declared(statement.VOLUME),
     "fim_item": declared(statement.ITEM),
     "fim_revocation": declared(statement.REVOCATION),
     "fim_claim": declared(statement.CLAIM),
@@ -106,6 +107,11 @@ FIM = {
         lambda value: record.signature_attestation(value).body,
     ),
     "fim_record": Ours(record.decode_record, lambda v: record.encode_record(v.statement, list(v.attestations))),
+    "fim_node": declared(entry.NODE),
+    "fim_entry": Ours(entry.decode_entry, entry.encode_entry),
+    "fim_range": declared(entry_range.ENTRY_RANGE),
+    "fim_membership": Ours(membership.decode_membership, membership.encode_membership),
+    "fim_exported": Ours(exported.decode_exported, exported.encode_exported),
 }
 FIP = {
     f"fip_{procedure.name.lower()}_{what}": ours(procedure)
@@ -131,8 +137,17 @@ def plain(kind: Any, value: Any) -> Any:
             assert [field.name for field in dataclasses.fields(value)] == list(kind.fields)
             return {name: plain(field, getattr(value, name)) for name, field in kind.fields.items()}
         case x.Union(name="fim_claim"):
-            number = {statement.Content: 1, statement.File: 2, statement.Revocation: 4}[type(value)]
+            number = {statement.Content: 1, statement.File: 2, statement.Volume: 3, statement.Revocation: 4}[
+                type(value)
+            ]
             return number, plain(kind.arms[number], value)
+        case x.Union(name="fim_node"):
+            match value:
+                case entry.FileNode():
+                    return 1, plain(kind.arms[1], value)
+                case entry.LinkNode():
+                    return 2, value.target
+            return 3, None
         case x.Union():
             return (int(value), None) if isinstance(value, m.Status) else (0, plain(kind.arms[0], value))
         case x.Opaque() | x.Fixed():
@@ -241,6 +256,8 @@ def _least(kind: Any) -> Any:
         case x.Union():
             number = min(kind.arms)
             return number, _least(kind.arms[number])
+        case x.Void():
+            return None
     raise TypeError(kind)
 
 

@@ -21,6 +21,11 @@ NUMBERS = {"unsigned int": "uint", "hyper": "hyper", "unsigned hyper": "uhyper",
 
 
 @dataclass(frozen=True)
+class Void:
+    """The arm of a union that has nothing."""
+
+
+@dataclass(frozen=True)
 class Number:
     code: str
 
@@ -93,6 +98,8 @@ def _parse(files: Iterable[Path]) -> tuple[dict[str, Any], dict[str, int]]:
     numbers: dict[str, int] = {}
 
     def declared(text: str) -> tuple[str, Any]:
+        if text.strip() == "void":
+            return "", Void()
         match = _DECLARATION.match(" ".join(text.split()))
         if match is None:
             raise ValueError(f"not understood: {text!r}")

@@ -21,7 +21,7 @@ CONTENT_BYTES = bytes(j % 251 for j in range(10_000))
 
 @dataclass
 class Statement:
-    """Of kind file or content, or a revocation; each field is at first that of the draft's worked example."""
+    """Of any kind; each field is at first that of the draft's worked example."""
 
     magic: int = 0x4E465356
     format: int = 1
@@ -42,6 +42,8 @@ class Statement:
     root: bytes = merkle.tree_hash(merkle.SHA256, merkle.cut(CONTENT_BYTES, 4096))
     extensions: Sequence[tuple[int, int, bytes]] = ()
     """Number, critical, value."""
+    entries: int = 6
+    """Of a head, whose root is `root`."""
     items: Sequence[tuple[int, int, bytes]] = ()
     """Of a revocation: what, hash, digest."""
 
@@ -54,6 +56,8 @@ class Statement:
         if self.kind == REVOCATION:
             items = array(uint(what) + uint(hash) + opaque(digest) for what, hash, digest in self.items)
             return fixed(self.volume) + opaque(self.label) + when + items
+        if self.kind == VOLUME:
+            return fixed(self.volume) + opaque(self.label) + when + uhyper(self.entries) + opaque(self.root)
         if self.kind != FILE:
             return self.content()
         name = fixed(self.volume) + opaque(self.label) + opaque(self.path)

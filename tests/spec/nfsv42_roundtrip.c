@@ -20,6 +20,9 @@ static union {
     fattr4_integrity_support support;
     fattr4_integrity_state state;
     fattr4_integrity_records records;
+    fattr4_integrity_volume volume;
+    fattr4_integrity_content content;
+    fattr4_integrity_volume_state volume_state;
 } value;
 
 static const struct {
@@ -34,6 +37,9 @@ static const struct {
     {"fattr4_integrity_support", (xdrproc_t)xdr_fattr4_integrity_support},
     {"fattr4_integrity_state", (xdrproc_t)xdr_fattr4_integrity_state},
     {"fattr4_integrity_records", (xdrproc_t)xdr_fattr4_integrity_records},
+    {"fattr4_integrity_volume", (xdrproc_t)xdr_fattr4_integrity_volume},
+    {"fattr4_integrity_content", (xdrproc_t)xdr_fattr4_integrity_content},
+    {"fattr4_integrity_volume_state", (xdrproc_t)xdr_fattr4_integrity_volume_state},
 };
 
 int main(int count, char **arguments)

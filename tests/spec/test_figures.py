@@ -16,9 +16,13 @@ from cryptography.hazmat.primitives.asymmetric import mldsa
 
 from nfsverity_proto import hashes, messages, rpc, signature, verification
 from nfsverity_proto.certificate import CHAIN_MAX, DER_MAX, DOCUMENT_SIGNING
+from nfsverity_proto.entry import TARGET_MAX, Entry, FileNode, LinkNode, encode_entry
+from nfsverity_proto.entry_range import PROOF_MAX, RANGE_ENTRIES_MAX, EntryRange
 from nfsverity_proto.errors import VERDICTS
+from nfsverity_proto.hashes import SHA256
+from nfsverity_proto.membership import Membership
 from nfsverity_proto.path import DEPTH_MAX, NAME_MAX, PATH_MAX
-from nfsverity_proto.record import ATTESTATIONS_MAX, RECORD_MAX
+from nfsverity_proto.record import ATTESTATIONS_MAX, RECORD_MAX, encode_record, membership_attestation
 from nfsverity_proto.statement import (
     FORMAT,
     GENERATION_MAX,
@@ -31,10 +35,12 @@ from nfsverity_proto.statement import (
     Kind,
     Revocation,
     Statement,
+    Tag,
     When,
+    encode_content,
     encode_statement,
 )
-from nfsverity_proto.tree import SIZE_MAX, UNIT_LOG2_DEFAULT, UNIT_LOG2_MAX, UNIT_LOG2_MIN
+from nfsverity_proto.tree import SIZE_MAX, UNIT_LOG2_DEFAULT, UNIT_LOG2_MAX, UNIT_LOG2_MIN, height
 
 from . import worked_example as example
 from .drafts import METADATA, SPEC, code, table, text_of
@@ -215,6 +221,38 @@ def test_how_many_items_fit() -> None:
         longest_revocation(64)
 
 
+CONTENT = encode_content(SHA256, 0, 16, 1, bytes(32))
+"""A statement of kind content."""
+
+
+def test_two_entries_and_the_longest_proof_have_less_than_is_always_asked_for() -> None:
+    longest = Entry(b"/".join([b"n" * 255] * 15), b"n" * 254, LinkNode(b"t" * TARGET_MAX))
+    assert len(longest.path) == PATH_MAX - 1
+    assert 2 * len(encode_entry(longest)) + PROOF_MAX + 100 < 2**15
+
+
+def padded_entry() -> Entry:
+    """One whose parent and name both have three bytes of padding."""
+    return Entry(b"p", b"n", FileNode(False, bytes(32)))
+
+
+def member_in_a_million() -> bytes:
+    found = EntryRange(0, (padded_entry(),), bytes(20 * 32))
+    return encode_record(CONTENT, [membership_attestation(Membership(Tag(SHA256, bytes(32)), found))])
+
+
+PER_FILE = len(CONTENT) + len(encode_entry(padded_entry())) - 2 + 2 * 32
+MEMBER = len(member_in_a_million()) - 2
+"""Bytes beside the path, of which the parent and the name of the entry here have one each."""
+
+
+def test_what_a_file_of_a_volume_costs() -> None:
+    assert len(encode_entry(Entry(b"four", b"four", FileNode(False, bytes(32))))) == 52 + 8
+    assert len(encode_entry(padded_entry())) == 52 + 2 + 6
+    assert height(2**20) == 20
+    assert f"its statement, {len(CONTENT)} bytes; its entry, 52 bytes, the bytes of its path, and up to 6" in TEXT
+
+
 K, K_MAX = 4096 // 32, 2**24 // 32
 """Hashes of a block of tree type 2."""
 KNOWN: dict[str, set[int]] = {
@@ -225,15 +263,19 @@ KNOWN: dict[str, set[int]] = {
         len(example.CONTENT), len(example.CONTENT) % 4096, 251, len(example.statement()), len(example.signed()),
         len(example.record()), example.NOW, STATEMENT_MAX,
         longest_revocation(32),
+        PER_FILE, MEMBER, 20 * 32, 2**20,
     },
     "protocol": {
         128, NAME_MAX, DEPTH_MAX, PATH_MAX, 999_999_999, 2**16 - 1, 2**24 - 1, 2**31 - 1, 2**32 - 1, messages.PROGRAM,
-        rpc.MESSAGE_MAX, messages.DATA_MAX, messages.DATA_MIN, messages.TREE_MAX, messages.ENTRIES_MAX, 4096, 5076,
-        messages.WAIT_MAX, 2 * 51 * 64, 100,
+        rpc.MESSAGE_MAX, messages.DATA_MAX, messages.DATA_MIN, messages.TREE_MAX, messages.ENTRIES_MAX, 4096, 5280,
+        messages.WAIT_MAX, 2 * 51 * 64, 100, messages.BULK_MAX,
     },
-    "nfsv42": {2049, DER_MAX, 2**17, (2**20 - 100) // 32, 4096, RECORD_MAX, 2**20, 2**18 + 4096, 100, 256},
+    "nfsv42": {
+        2049, DER_MAX, 2**17, (2**20 - 100) // 32, 4096, RECORD_MAX, 2**20, 2**18 + 4096, 100, 256,
+        RANGE_ENTRIES_MAX, 2**15,
+    },
 }  # fmt: skip
-"""100 is a client's pause in milliseconds, 2049 the port of NFS, 5,076 the longest call (test_messages.py)."""
+"""100 is a client's pause in milliseconds, 2049 the port of NFS, 5,280 the longest call (test_messages.py)."""
 
 
 @pytest.mark.parametrize("draft", KNOWN)

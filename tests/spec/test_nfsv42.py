@@ -19,7 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from nfsverity_proto.messages import Status
+from nfsverity_proto.entry import DirectoryNode, Entry, FileNode, encode_entry
+from nfsverity_proto.messages import PROCEDURES, Status
 from nfsverity_proto.proof import proof_length
 from nfsverity_proto.tree import Shape
 
@@ -28,7 +29,10 @@ SPEC = HERE.parents[1] / "spec"
 DRAFT = SPEC / "draft-nfsverity-nfsv42-file-integrity-00.xml"
 PRELUDE = (HERE / "nfsv4_prelude.x").read_text()
 ROOT = ElementTree.parse(DRAFT).getroot()
-NEW_OPERATIONS = ("INTEGRITY_TREE", "INTEGRITY_PROOF", "READ_INTEGRITY", "INTEGRITY_CERTIFICATE")
+NEW_OPERATIONS = (
+    *("INTEGRITY_TREE", "INTEGRITY_PROOF", "READ_INTEGRITY"),
+    *("INTEGRITY_CERTIFICATE", "INTEGRITY_ENTRIES"),
+)
 
 
 def text_of(element: ElementTree.Element) -> str:
@@ -128,18 +132,24 @@ def test_the_valid_errors_are_sorted_and_fit_the_operation() -> None:
     for operation, errors in rows.items():
         assert errors == sorted(set(errors)), operation
         assert every | {"NFS4ERR_OP_NOT_IN_SESSION", "NFS4ERR_INVAL"} <= set(errors) <= ERRORS
-        about_a_version = operation != "INTEGRITY_CERTIFICATE"
-        assert (
-            {"NFS4ERR_INTEGRITY_CHANGED", "NFS4ERR_INTEGRITY_ALG", "NFS4ERR_ACCESS"} <= set(errors)
-        ) == about_a_version
+        names_a_tag = operation != "INTEGRITY_CERTIFICATE"
+        assert ({"NFS4ERR_INTEGRITY_CHANGED", "NFS4ERR_INTEGRITY_ALG", "NFS4ERR_ACCESS"} <= set(errors)) == names_a_tag
         assert ("NFS4ERR_BAD_STATEID" in errors) == (operation == "READ_INTEGRITY")
-        assert ("NFS4ERR_NOENT" in errors) == (operation == "INTEGRITY_CERTIFICATE")
+        assert ("NFS4ERR_NOENT" in errors) == (operation in ("INTEGRITY_CERTIFICATE", "INTEGRITY_ENTRIES"))
+        assert ("NFS4ERR_NOTDIR" in errors) == (operation == "INTEGRITY_ENTRIES")
+        of_a_file = operation in ("INTEGRITY_TREE", "INTEGRITY_PROOF", "READ_INTEGRITY")
+        assert ({"NFS4ERR_ISDIR", "NFS4ERR_WRONG_TYPE"} <= set(errors)) == of_a_file
 
 
 def test_the_order_of_errors_names_those_of_the_tables() -> None:
     allowed = {error for _, errors in table("valid-table") for error in errors.split(", ")}
     for item in anchored("new-errors").iterfind("ol/li"):
         assert set(re.findall(r"NFS4ERR_\w+", text_of(item))) <= allowed
+    of_entries = set(dict(table("valid-table"))["INTEGRITY_ENTRIES"].split(", "))
+    ordered = set(re.findall(r"NFS4ERR_\w+", sentences()["fin-error-4"]))
+    assert ordered <= of_entries
+    of_others = set(dict(table("valid-table"))["INTEGRITY_CERTIFICATE"].split(", "))
+    assert of_entries - of_others <= ordered
 
 
 def test_the_effects_are_those_of_existing_operations() -> None:
@@ -166,6 +176,16 @@ def test_the_effects_are_those_of_existing_operations() -> None:
 def test_every_status_of_the_other_protocol_has_a_counterpart() -> None:
     kept = {Status.READ_ONLY, Status.EXISTS, Status.CONFLICT, Status.NO_SPACE, Status.REFUSED}
     assert [status for status, _ in table("mapping-table")] == [status.name for status in Status if status not in kept]
+
+
+def test_every_procedure_of_the_other_protocol_has_a_counterpart() -> None:
+    rows = table("procedure-table")
+    assert [procedure for procedure, _ in rows] == [procedure.name for procedure in PROCEDURES.values()]
+    used = {name for _, counterpart in rows for name in re.findall(r"\b[A-Z]+(?:_[A-Z]+)*\b", counterpart)}
+    assert used - OPERATIONS == {"COMPOUND"}
+    assert used >= set(NEW_OPERATIONS)
+    attributes = {name for name, *_ in table("attribute-table")}
+    assert {name for _, counterpart in rows for name in re.findall(r"\bintegrity_\w+", counterpart)} <= attributes
 
 
 def test_every_number_is_given_once() -> None:
@@ -290,6 +310,19 @@ EXAMPLES = {
         + hyper(UNIT)
         + opaque(b"hello"),
     ),
+    "example-entries": (
+        "nfs_argop4",
+        uint(OPNUM["OP_INTEGRITY_ENTRIES"]) + TAG + opaque(b"bin") + opaque(b"ls") + uint(2, 32768),
+    ),
+    "example-range": (
+        "nfs_resop4",
+        uint(OPNUM["OP_INTEGRITY_ENTRIES"], 0)
+        + hyper(0)
+        + uint(2)
+        + encode_entry(Entry(b"", b"bin", DirectoryNode()))
+        + encode_entry(Entry(b"bin", b"ls", FileNode(executable=True, content=DIGEST)))
+        + opaque(b""),
+    ),
 }
 
 
@@ -312,7 +345,28 @@ def result(operation: str, body: bytes) -> bytes:
     return uint(OPNUM[operation], 0) + body
 
 
+ENTRY = encode_entry(Entry(b"", b"e", DirectoryNode()))
 BOUNDS = {
+    "volume": ("fattr4_integrity_volume", uint(64) + opaque(b"r") * 64, uint(65) + opaque(b"r") * 65),
+    "head": ("fattr4_integrity_volume", uint(1) + opaque(bytes(65536)), uint(1) + opaque(bytes(65537))),
+    "statements": ("fattr4_integrity_content", uint(64) + opaque(b"s") * 64, uint(65) + opaque(b"s") * 65),
+    "statement": ("fattr4_integrity_content", uint(1) + opaque(bytes(8192)), uint(1) + opaque(bytes(8193))),
+    "volume state": ("fattr4_integrity_volume_state", uint(0, 64) + DIGEST * 64, uint(0, 65) + DIGEST * 65),
+    "parent": (
+        "nfs_argop4",
+        uint(OPNUM["OP_INTEGRITY_ENTRIES"]) + TAG + opaque(b"d" * 4095) + opaque(b"") + uint(2, 32768),
+        uint(OPNUM["OP_INTEGRITY_ENTRIES"]) + TAG + opaque(b"d" * 4096) + opaque(b"") + uint(2, 32768),
+    ),
+    "name": (
+        "nfs_argop4",
+        uint(OPNUM["OP_INTEGRITY_ENTRIES"]) + TAG + opaque(b"") + opaque(b"n" * 255) + uint(2, 32768),
+        uint(OPNUM["OP_INTEGRITY_ENTRIES"]) + TAG + opaque(b"") + opaque(b"n" * 256) + uint(2, 32768),
+    ),
+    "entries": (
+        "nfs_resop4",
+        result("OP_INTEGRITY_ENTRIES", hyper(0) + uint(1024) + ENTRY * 1024 + opaque(b"")),
+        result("OP_INTEGRITY_ENTRIES", hyper(0) + uint(1025) + ENTRY * 1025 + opaque(b"")),
+    ),
     "digests": ("fattr4_integrity_state", uint(0, 64) + DIGEST * 64, uint(0, 65) + DIGEST * 65),
     "records": ("fattr4_integrity_records", uint(64) + opaque(b"r") * 64, uint(65) + opaque(b"r") * 65),
     "record": ("fattr4_integrity_records", uint(1) + opaque(bytes(65536)), uint(1) + opaque(bytes(65537))),
@@ -378,10 +432,12 @@ def compound(*results: bytes) -> bytes:
     return uint(0) + opaque(b"") + uint(len(results)) + b"".join(results)
 
 
+NO_ENTRIES = hyper(0) + uint(0) + opaque(b"")
 REPLIES = {
     "INTEGRITY_TREE": [result("OP_INTEGRITY_TREE", opaque(b""))],
     "INTEGRITY_PROOF": [result("OP_INTEGRITY_PROOF", opaque(b""))],
     "READ_INTEGRITY": [result("OP_READ_INTEGRITY", opaque(b"") + uint(0) + opaque(b""))],
+    "INTEGRITY_ENTRIES": [result("OP_INTEGRITY_ENTRIES", NO_ENTRIES)],
     "READ, INTEGRITY_PROOF": [uint(25, 0, 0) + opaque(b""), result("OP_INTEGRITY_PROOF", opaque(b""))],
 }
 
@@ -412,6 +468,23 @@ def test_the_figures_about_sizes_follow_from_the_structures() -> None:
     # GETATTR of integrity_records: operation, status, bitmap of 7 words, length of the values
     assert least >= overhead + len(uint(9, 0, 7, *[0] * 7, 0)) + constants["INTEGRITY4_LENGTH_MAX"]
     assert len(uint(0, 1) + DIGEST) in figures("state")
+
+
+def test_two_entries_and_a_proof_fit_where_the_least_is_asked_for() -> None:
+    """So that fin-entries-4 can be held."""
+    constants = numbers(fin_x())
+    least = constants["INTEGRITY4_RANGE_MIN"]
+    path, link = b"/".join([b"d" * 255] * 16), opaque(b"t" * 4095)
+    directory, _, name = path.rpartition(b"/")
+    assert len(path) == 4095
+    longest = opaque(directory) + opaque(name) + uint(2) + link
+    assert len(hyper(0) + uint(2) + 2 * longest + opaque(bytes(8192))) < least
+    assert f"{least:,}" in sentences()["fin-entries-2"]
+    assert least in figures("op-entries")
+    assert f"{constants['INTEGRITY4_ENTRIES_MAX']:,}" in sentences()["fin-entries-2"]
+    empty = len(RPC_REPLY + compound(SEQUENCE, PUTFH, *REPLIES["INTEGRITY_ENTRIES"]))
+    most = next(size for operations, size in table("size-table") if operations == "INTEGRITY_ENTRIES")
+    assert most.endswith(f"at most {empty - len(NO_ENTRIES)} + V + ien_maxcount")
 
 
 def test_the_bounds_in_the_text_are_those_of_the_x_file() -> None:

@@ -72,6 +72,7 @@ def test_the_constants_are_those_of_the_code() -> None:
         "MESSAGE_MAX": rpc.MESSAGE_MAX,
         "FRAGMENTS_MAX": rpc.FRAGMENTS_MAX,
         "DATA_MAX": m.DATA_MAX,
+        "BULK_MAX": m.BULK_MAX,
         "FETCH_MAX": m.FETCH_MAX,
         "TREE_MAX": m.TREE_MAX,
         "HANDLE_MAX": m.HANDLE_MAX,
@@ -85,6 +86,7 @@ def test_the_constants_are_those_of_the_code() -> None:
         "CALLS_MIN": m.CALLS_MAX,
         "CAP_CORE": m.CAP_CORE,
         "CAP_DATA": m.CAP_DATA,
+        "CAP_VOLUME": m.CAP_VOLUME,
     }
 
 
@@ -95,6 +97,7 @@ def test_the_constants_are_those_of_the_code() -> None:
         ("FRAGMENTS_MAX", "more than {} fragments"),
         ("DATA_MAX", "if the slices asked for have more than {:,} bytes"),
         ("FETCH_MAX", "INVALID if most is above {:,}"),
+        ("BULK_MAX", "INVALID if most is above {:,}, and return"),
         ("TREE_MAX", "to a count of zero or above {:,}."),
         ("ENTRIES_MAX", "to a count of zero or above {:,}."),
         ("DATA_MAX", "to a count of zero or above {:,}. (fip-plain-2)"),
@@ -179,13 +182,14 @@ def test_the_replies_are_what_the_code_sends(name: str, procedure: m.Procedure, 
 def test_the_registries_begin_with_what_the_xdr_has() -> None:
     text = text_of(section("iana"))
     assert f"NULL (0) to {PROGRAM[-1][1]} ({PROGRAM[-1][3]})" in text
-    assert "/* places kept: 13 to 17 */" in XDR
-    assert "13 to 17, kept" in text
+    assert "/* places kept: 15 to 18 */" in XDR
+    assert "15 to 18, kept" in text
     numbers = {
         int(number) for number in re.findall(r"FIP_\w+ = (\d+)[,\n]", XDR.split("enum fip_status")[1].split("}")[0])
     }
     assert set(range(21)) - numbers == {14, 15}
     assert "14 and 15 are unassigned" in text
-    assert f"bit 0 (value {CONSTANTS['CAP_CORE']}), CORE; bit 1 (value {CONSTANTS['CAP_DATA']}), DATA" in text
+    assert f"bit 0 (value {CONSTANTS['CAP_CORE']}), CORE; bit 1 (value {CONSTANTS['CAP_DATA']}), DATA; " in text
+    assert f"bit 2 (value {CONSTANTS['CAP_VOLUME']}), VOLUME" in text
     for policy in ("Standards Action", "Specification Required", "Private Use"):
         assert policy in text

@@ -26,11 +26,11 @@ from hypothesis import strategies as st
 
 from nfsverity_proto import fsverity, proof, tree
 from nfsverity_proto.certificate import DOCUMENT_SIGNING, check_chain, parse_certificate
+from nfsverity_proto.entry import EntryType
 from nfsverity_proto.errors import BadCertificate, BadSignature, VerificationError
 from nfsverity_proto.hashes import HASH_NUMBERS, SHA256, hash_by_number
 from nfsverity_proto.marks import Mark
 from nfsverity_proto.record import (
-    MEMBERSHIP,
     Attestation,
     Fingerprint,
     Signature,
@@ -63,13 +63,20 @@ from nfsverity_proto.statement import (
     tag_of,
 )
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import ALL_ALGORITHMS, Algorithms, Expected, verify_record, verify_revocation
+from nfsverity_proto.verification import (
+    ALL_ALGORITHMS,
+    Algorithms,
+    Expected,
+    verify_head,
+    verify_record,
+    verify_revocation,
+)
 from nfsverity_store import update as store_update
 
 from .drafts import METADATA, code, table
 
 BLOCKS = code(METADATA, "pseudocode")
-BUILTINS = {f.__name__: f for f in (bytes, len, min, range, set)}
+BUILTINS: dict[str, Any] = {f.__name__: f for f in (bytes, len, min, range, set)} | {"replace": bytes.replace}
 SUBSET = (
     ast.Module, ast.FunctionDef, ast.arguments, ast.arg, ast.Return, ast.Assign, ast.For, ast.While, ast.If,
     ast.Raise, ast.Try, ast.ExceptHandler, ast.Expr, ast.Name, ast.Load, ast.Store, ast.Constant, ast.Tuple, ast.List,
@@ -93,11 +100,22 @@ class Refused(Exception):
     pass
 
 
-DRAFT = run("tree", "canonical", "zeros", "proof", "updating", "tree2", "compare", Refused=Refused)
+class Verdict(Exception):
+    def __init__(self, step: int, name: str) -> None:
+        super().__init__(name)
+        self.step, self.name = step, name
+
+
+DRAFT = run(
+    "tree", "canonical", "zeros", "proof", "updating", "tree2", "compare", "volume",
+    Refused=Refused, Verdict=Verdict, ENTRY_FILE=EntryType.FILE,
+)  # fmt: skip
 
 
 def test_all_blocks_are_run_here() -> None:
-    assert set(BLOCKS) == {"tree", "canonical", "zeros", "proof", "updating", "tree2", "verification", "compare"}
+    assert set(BLOCKS) == {
+        "tree", "canonical", "zeros", "proof", "updating", "tree2", "volume", "verification", "compare",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BLOCKS)
@@ -299,12 +317,6 @@ def test_comparing_finds_the_units_that_differ(one: list[str], other: list[str])
 # signatures and paths stand for what the text says is not shown.
 
 
-class Verdict(Exception):
-    def __init__(self, step: int, name: str) -> None:
-        super().__init__(name)
-        self.step, self.name = step, name
-
-
 @dataclass(frozen=True)
 class Judged:
     """A certificate, by its parts."""
@@ -430,6 +442,7 @@ class Case:
             Verdict=Verdict,
             Signer=Signer,
             FILE=Kind.FILE,
+            VOLUME=Kind.VOLUME,
             REVOCATION=Kind.REVOCATION,
             PUBLIC_KEY=PUBLIC_KEY,
             VERSION=VERSION,
@@ -463,7 +476,7 @@ class Case:
         return KeptRevoked(self.revoked.items, accepted)
 
     def by_proto(self) -> str:
-        verify = verify_record if self.kind is Kind.FILE else verify_revocation
+        verify = {Kind.FILE: verify_record, Kind.VOLUME: verify_head, Kind.REVOCATION: verify_revocation}[self.kind]
         try:
             verify(
                 self.data,
@@ -614,7 +627,7 @@ def without(name: str) -> Algorithms:
 
 
 CRITICAL = (Extension(1, True, b""),)
-OTHER_TYPE = Attestation(MEMBERSHIP, b"")
+OTHER_TYPE = Attestation(3, b"")
 CASES: dict[str, tuple[str, Callable[[], Case]]] = {
     "pinned": ("verified", lambda: case(["pin"], [pin("pin")])),
     "no record": ("unsigned", lambda: replace(case(["pin"], [pin("pin")]), data=None)),

@@ -366,7 +366,7 @@ def _several_signers() -> Iterator[Vector]:
             [entry(one.name)],
         ),
         ("unknown-type", "the other is of a type that is not known", ((7, b"x"),), [entry(one.name)]),
-        ("membership", "the other is of type 2", ((2, b"x"),), [entry(one.name)]),
+        ("future", "the other is of type 3", ((3, b"x"),), [entry(one.name)]),
         (
             "out-of-scope",
             "the other signer is out of scope",
@@ -384,7 +384,7 @@ def _several_signers() -> Iterator[Vector]:
         yield case.vector(
             f"one-passes-{slug}",
             f"one attestation passes; {about}",
-            (*passing, "fim-rec-4") if slug == "membership" else passing,
+            passing,
         )
     eight = [self_signed(f"signer-{n}", keys.ed25519(f"signer-{n}")) for n in range(8)]
     yield of(*eight, trust=[entry(signer.name, signers=8) for signer in eight]).vector(

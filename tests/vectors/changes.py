@@ -102,7 +102,7 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     "change-attestations-added": ("fim-rec-3", "fim-rec-5", "fim-ver-5"),
     "change-attestations-before": ("fim-rec-3", "fim-rec-5", "fim-ver-5"),
     "change-signed-certificate": ("fim-cert-5",),
-    "change-attestation-type": ("fim-rec-3", "fim-rec-4", "fim-rec-5", "fim-ver-6"),
+    "change-attestation-type": ("fim-rec-3", "fim-rec-5", "fim-ver-6"),
     "change-extension-order": ("fim-ext-1", "fim-dec-1"),
     "change-extension-critical": ("fim-ver-4",),
     "change-signed-extension": ("fim-ext-2",),
@@ -402,23 +402,23 @@ class Changes:
         yield "all", "no attestation", replace(self.case, attestations=())
 
     def attestations_many(self) -> Iterator[Change]:
-        more = tuple((n, b"") for n in range(2, 10))
+        more = tuple((n, b"") for n in range(3, 11))
         yield "9", "nine attestations", replace(self.case, attestations=(self.one, *more))
 
     def attestations_twice(self) -> Iterator[Change]:
         yield "all", "the attestation twice", replace(self.case, attestations=(self.one, self.one))
 
     def attestations_order(self) -> Iterator[Change]:
-        for type in (2, HIGH):
+        for type in (3, HIGH):
             yield str(type), f"one of type {type} before it", replace(self.case, attestations=((type, b"x"), self.one))
 
     def attestations_added(self) -> Iterator[Change]:
-        for type in (2, 3, HIGH):
+        for type in (3, 4, HIGH):
             yield str(type), f"one of type {type} after it", replace(self.case, attestations=(self.one, (type, b"x")))
         yield (
             "7",
             "seven of types that are not known after it",
-            replace(self.case, attestations=(self.one, *((n, b"") for n in range(2, 9)))),
+            replace(self.case, attestations=(self.one, *((n, b"") for n in range(3, 10)))),
         )
 
     def attestations_before(self) -> Iterator[Change]:
@@ -426,8 +426,11 @@ class Changes:
             yield slug, f"one of type 0 before it: {slug}", replace(self.case, attestations=((0, body), self.one))
 
     def attestation_type(self) -> Iterator[Change]:
-        for type in (0, 2, 3, HIGH):
+        for type in (0, 3, 4, HIGH):
             yield str(type), f"type {type}", self.attestation(type=type)
+
+    def attestation_member(self) -> Iterator[Change]:
+        yield "2", "type 2, with the body of a signature", self.attestation(type=2)
 
     def attestation_cut(self) -> Iterator[Change]:
         for length in (1, 4, 68, len(self.body)):
@@ -441,7 +444,7 @@ class Changes:
         yield (
             "61441",
             "of type 2, with 61,441 bytes",
-            replace(self.case, attestations=((2, self.body + bytes(61441 - len(self.body))),)),
+            replace(self.case, attestations=((3, self.body + bytes(61441 - len(self.body))),)),
         )
 
     def signer_hash_truncated(self) -> Iterator[Change]:

@@ -142,6 +142,22 @@ class Optional:
         yield "present-and-not-there", "told to be there, and absent", xdr.uint(1)
 
 
+class Node:
+    """fim_node: a dict with its type."""
+
+    def encode(self, value: dict[str, Any]) -> bytes:
+        head = xdr.uint(value["type"])
+        match value["type"]:
+            case 1:
+                return head + xdr.boolean(value["executable"]) + xdr.opaque(value["content"])
+            case 2:
+                return head + xdr.opaque(value["target"])
+        return head
+
+    def shown(self, value: dict[str, Any]) -> dict[str, Any]:
+        return value
+
+
 class Struct:
     def __init__(self, **fields: Any) -> None:
         self.fields = fields
@@ -189,6 +205,7 @@ TIME = Struct(seconds=I64, nseconds=U32)
 ATTRIBUTES = Struct(type=Enum((1, 2)), has_record=BOOL, executable=BOOL, size=U64, mtime=TIME)
 HOLE = Struct(first=U32, count=U32)
 ENTRY = Struct(name=NAME, object=HANDLE, attributes=ATTRIBUTES)
+RANGE = Struct(first=U64, entries=Array(Struct(parent=PATH, name=NAME, node=Node()), 1024), proof=PROOF)
 
 ARGUMENTS: dict[str, Struct] = {
     "NULL": Struct(),
@@ -204,6 +221,8 @@ ARGUMENTS: dict[str, Struct] = {
     "GETATTR": Struct(object=HANDLE),
     "REVOCATION": Struct(object=HANDLE, known=Opaque(32)),
     "PLAIN": Struct(object=HANDLE, offset=U64, count=U32),
+    "ENTRIES": Struct(head=TAG, parent=PATH, name=NAME, count=U32),
+    "BULK": Struct(head=TAG, parent=PATH, name=NAME, count=U32, most=U32),
 }
 RESULTS: dict[str, Struct] = {
     "LIMITS": Struct(
@@ -226,6 +245,8 @@ RESULTS: dict[str, Struct] = {
     "GETATTR": ATTRIBUTES,
     "REVOCATION": Struct(record=Opaque(65536)),
     "PLAIN": Struct(size=U64, eof=BOOL, data=Opaque(4194304)),
+    "ENTRIES": Struct(range=RANGE),
+    "BULK": Struct(range=RANGE, items=Array(Struct(statement=Opaque(8192), length=U32), 1024), data=Opaque(2097152)),
 }
 STATUSES = {
     "OK": 0,
@@ -268,6 +289,8 @@ RETURNED: dict[str, tuple[str, ...]] = {
     "GETATTR": ("BUSY", "BAD_HANDLE", "ACCESS", "IO", "NOT_SUPPORTED"),
     "REVOCATION": ("UNSIGNED", "UNCHANGED", "BUSY", "BAD_HANDLE", "INVALID", "ACCESS", "IO"),
     "PLAIN": ("IS_DIRECTORY", "BUSY", "BAD_HANDLE", "INVALID", "ACCESS", "IO", "NOT_SUPPORTED"),
+    "ENTRIES": ("CHANGED", "BUSY", "INVALID", "ACCESS", "IO", "NOT_SUPPORTED"),
+    "BULK": ("CHANGED", "BUSY", "INVALID", "ACCESS", "IO", "NOT_SUPPORTED"),
 }
 """The table "Statuses That Each Procedure May Return", OK aside."""
 
@@ -275,6 +298,15 @@ _TAG = {"hash": 1, "digest": bytes(range(32))}
 _MTIME = {"seconds": 1_793_491_200, "nseconds": 5}
 _FILE = {"type": 1, "has_record": 1, "executable": 0, "size": 10_000, "mtime": _MTIME}
 _DIRECTORY = {"type": 2, "has_record": 0, "executable": 0, "size": 0, "mtime": _MTIME}
+_RANGE = {
+    "first": 7,
+    "entries": [
+        {"parent": b"", "name": b"link", "node": {"type": 2, "target": b"d/f"}},
+        {"parent": b"", "name": b"z", "node": {"type": 3}},
+        {"parent": b"d", "name": b"f", "node": {"type": 1, "executable": True, "content": bytes(range(32))}},
+    ],
+    "proof": bytes(range(64)),
+}
 PLAIN_ARGUMENTS: dict[str, dict[str, Any]] = {
     "NULL": {},
     "LIMITS": {},
@@ -289,6 +321,8 @@ PLAIN_ARGUMENTS: dict[str, dict[str, Any]] = {
     "GETATTR": {"object": b"handle"},
     "REVOCATION": {"object": b"", "known": bytes(32)},
     "PLAIN": {"object": b"handle", "offset": 8192, "count": 4_194_304},
+    "ENTRIES": {"head": _TAG, "parent": b"d/e", "name": b"name", "count": 1024},
+    "BULK": {"head": _TAG, "parent": b"d/e", "name": b"name", "count": 1024, "most": 2_097_152},
 }
 PLAIN_RESULTS: dict[str, dict[str, Any]] = {
     "LIMITS": {
@@ -317,6 +351,12 @@ PLAIN_RESULTS: dict[str, dict[str, Any]] = {
     "GETATTR": _FILE,
     "REVOCATION": {"record": b"not looked into"},
     "PLAIN": {"size": 10_000, "eof": 0, "data": b"data!"},
+    "ENTRIES": {"range": _RANGE},
+    "BULK": {
+        "range": _RANGE,
+        "items": [{"statement": b"", "length": 0}, {"statement": b"not looked into", "length": 4}],
+        "data": b"data",
+    },
 }
 
 CLAUSE = {
@@ -333,6 +373,8 @@ CLAUSE = {
     "GETATTR": "fip-attr-2",
     "REVOCATION": "fip-revoke-3",
     "PLAIN": "fip-plain-2",
+    "ENTRIES": "fip-entries-2",
+    "BULK": "fip-bulk-2",
 }
 INVALID = ("fip-rpc-11", "fip-status-2")
 
@@ -368,6 +410,9 @@ ALLOWED: dict[tuple[str, str], tuple[int, int]] = {
     ("FETCH", "most"): (0, 1_048_576),
     ("READDIR", "count"): (1, 1024),
     ("PLAIN", "count"): (1, 4_194_304),
+    ("ENTRIES", "count"): (2, 1024),
+    ("BULK", "count"): (2, 1024),
+    ("BULK", "most"): (0, 2_097_152),
 }
 """Numbers that are INVALID beyond these, whatever the file."""
 
@@ -388,9 +433,13 @@ def _calls(procedure: str) -> Iterator[Vector]:
         slug = path.replace(".", "-").replace("_", "-")
         for name, value in _allowed_bounds(procedure, path, leaf):
             changed = replaced(plain, path, value)
-            if path in ("tag.hash", "fingerprint.hash"):  # the digest's length is that of its hash, or of none
+            if path in (
+                "tag.hash",
+                "fingerprint.hash",
+                "head.hash",
+            ):  # the digest's length is that of its hash, or of none
                 changed = replaced(changed, path.replace("hash", "digest"), b"\1" * 7)
-            if path in ("tag.digest", "fingerprint.digest"):
+            if path in ("tag.digest", "fingerprint.digest", "head.digest"):
                 changed = replaced(changed, path.replace("digest", "hash"), 99)
             if procedure == "PROOF" and path == "level" and value == 0:
                 changed["count"] = 1  # five units are not under one node of level 0
@@ -410,7 +459,7 @@ def _allowed_bounds(procedure: str, path: str, leaf: Any) -> Iterator[tuple[str,
     elif path == "known":
         yield "empty", b""
         yield "ones", b"\xff" * 32
-    elif path == "path":
+    elif path in ("path", "parent"):
         yield "empty", b""
         yield "4095", LONGEST
         yield "256-names", b"/".join([b"d"] * 256)
@@ -484,6 +533,8 @@ def _rules() -> Iterator[Vector]:
         ("READ", "fip-read-2", (0,)),
         ("READDIR", "fip-dir-2", (0, 1025, MAX32)),
         ("PLAIN", "fip-plain-2", (0, 4_194_305, MAX32)),
+        ("ENTRIES", "fip-entries-2", (0, 1, 1025, MAX32)),
+        ("BULK", "fip-entries-2", (0, 1, 1025, MAX32)),
     ):
         base = base_of(procedure, "count", (clause, *INVALID))
         yield base
@@ -517,12 +568,31 @@ def _rules() -> Iterator[Vector]:
             flags=["range"],
             **changed,
         )
+    base = base_of("BULK", "most", ("fip-bulk-2", *INVALID))
+    yield base
+    for most in (2_097_153, 2**31, MAX32):
+        yield invalid(base, f"most-{most}", f"a most of {most}", ("fip-bulk-2", *INVALID), most=most)
+    for procedure in ("ENTRIES", "BULK"):
+        base = base_of(procedure, "place", ("fip-entries-2", "fim-path-3", *INVALID))
+        yield base
+        for slug, (about, path) in (NOT_NAMES | NOT_PATHS).items():
+            if path and len(path) <= 4095:
+                yield invalid(base, f"parent-{slug}", f"a parent: {about}", ("fip-entries-2", *INVALID), parent=path)
+        for slug, (about, name) in NOT_NAMES.items():
+            if name and len(name) <= 255:
+                yield invalid(base, f"name-{slug}", f"a name: {about}", ("fip-entries-2", *INVALID), name=name)
     base = base_of("FETCH", "most", ("fip-fetch-3", *INVALID))
     yield base
     for most in (1_048_577, 2**31, MAX32):
         yield invalid(base, f"most-{most}", f"a most of {most}", ("fip-fetch-3", *INVALID), most=most)
     lengths = {1: 32, 7: 48, 8: 64, 10: 32, 65536: 32}
-    for procedure, field in (("CERTIFICATE", "fingerprint"), ("TREE", "tag"), ("PROOF", "tag"), ("READ", "tag")):
+    for procedure, field in (
+        ("CERTIFICATE", "fingerprint"),
+        ("TREE", "tag"),
+        ("PROOF", "tag"),
+        ("READ", "tag"),
+        ("ENTRIES", "head"),
+    ):
         base = base_of(procedure, "digest", ("fip-status-5",))
         yield base
         for hash, length in lengths.items():

@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from oracle import records
+from oracle import records, volumes
 from oracle.xdr import opaque, uint
 
 from .certificates import example
@@ -69,6 +70,7 @@ def build() -> Iterator[Vector]:
 
     yield from _signatures(base, data)
     yield from _others(base, data, first)
+    yield from _memberships(base, data, first)
     yield from _sizes(data, first)
 
 
@@ -133,17 +135,17 @@ def _others(base: Vector, data: bytes, first: Attestation) -> Iterator[Vector]:
     unknown = ("fim-rec-5", "fim-dec-1")
     for slug, items in (
         ("type-0", [(0, b"")]),
-        ("type-2", [(2, b"anything")]),
+        ("type-7", [(7, b"anything")]),
         ("type-3", [(3, b"\xff" * 5)]),
         ("type-max", [(2**32 - 1, body)]),
         ("type-0-first", [(0, b"\1\2\3"), first]),
-        ("type-2-last", [first, (2, b"")]),
-        ("type-2-like-1", [first, (2, body)]),
-        ("type-2-cut", [first, (2, body[:-4])]),
+        ("type-7-last", [first, (7, b"")]),
+        ("type-7-like-1", [first, (7, body)]),
+        ("type-7-cut", [first, (7, body[:-4])]),
     ):
         yield record_vector(slug, f"an attestation of a type that is not known: {slug}", data, items, unknown)
     for slug, items in (
-        ("by-type", [first, (2, b"\0"), (3, b"\0"), (2**32 - 1, b"\0")]),
+        ("by-type", [first, (3, b"\0"), (4, b"\0"), (2**32 - 1, b"\0")]),
         (
             "by-body",
             [(5, b""), (5, b"\0"), (5, b"\0\0"), (5, b"\0\1"), (5, b"\1"), (5, b"\x7f"), (5, b"\x80"), (5, b"\xff")],
@@ -183,15 +185,61 @@ def _others(base: Vector, data: bytes, first: Attestation) -> Iterator[Vector]:
     yield padded.fault("missing", "without its padding", "malformed", BOUND, bytes=padded.input["bytes"][:-3])
 
 
+def _memberships(base: Vector, data: bytes, first: Attestation) -> Iterator[Vector]:
+    """The body of type 2 is decoded with the record, too."""
+    rules = ("fim-rec-9", "fim-dec-1", "fim-dec-4")
+    file = volumes.Entry(b"bin", b"tool", volumes.FILE, 1, b"\1" * 32)
+    body = volumes.membership(1, b"\2" * 32, 5, [file], b"\3" * 64)
+    for slug, items in (
+        ("alone", [(2, body)]),
+        ("beside", [first, (2, body)]),
+        ("first", [(2, body), (3, b"")]),
+        ("link", [(2, volumes.membership(1, b"\2" * 32, 0, [volumes.Entry(b"", b"l", volumes.LINK, 0, b"t")], b""))]),
+        (
+            "directory",
+            [(2, volumes.membership(99, b"", 2**64 - 1, [volumes.Entry(b"", b"d", volumes.DIRECTORY)], b""))],
+        ),
+        ("any-digest", [(2, volumes.membership(1, b"\2" * 32, 0, [replace(file, content=b"x")], b"odd"))]),
+    ):
+        yield record_vector(f"member-{slug}", f"a membership: {slug}", data, items, rules)
+    good = record_vector("member", "a membership", data, [(2, body)], rules)
+    yield good
+    for slug, about, bad in (
+        ("twice", "two memberships", [(2, body), (2, body + b"")]),
+        ("other", "another one beside it", sorted([(2, body), (2, volumes.membership(1, b"\4" * 32, 5, [file], b""))])),
+        ("empty", "a body of no bytes", [(2, b"")]),
+        ("cut", "cut by four bytes", [(2, body[:-4])]),
+        ("more", "four more bytes", [(2, body + bytes(4))]),
+        ("signature", "the body of a signature", [(2, first[1])]),
+        ("none", "without an entry", [(2, volumes.membership(1, b"\2" * 32, 5, [], b"\3" * 64))]),
+        ("two-entries", "of two entries", [(2, volumes.membership(1, b"\2" * 32, 5, [file, file], b"\3" * 64))]),
+        ("digest", "a digest of the head of 31 bytes", [(2, volumes.membership(1, bytes(31), 5, [file], b""))]),
+        (
+            "name",
+            "an entry whose name is none",
+            [(2, volumes.membership(1, bytes(32), 5, [replace(file, name=b"..")], b""))],
+        ),
+        (
+            "parent",
+            "an entry whose parent is none",
+            [(2, volumes.membership(1, bytes(32), 5, [replace(file, parent=b"/")], b""))],
+        ),
+        ("bool", "executable is 2", [(2, volumes.membership(1, bytes(32), 5, [replace(file, executable=2)], b""))]),
+        ("type", "an entry of type 4", [(2, volumes.membership(1, bytes(32), 5, [replace(file, type=4)], b""))]),
+        ("proof", "a proof of 8,193 bytes", [(2, volumes.membership(1, bytes(32), 5, [file], bytes(8193)))]),
+    ):
+        yield good.fault(slug, about, "malformed", rules, bytes=records.record(data, bad))
+
+
 def _sizes(data: bytes, first: Attestation) -> Iterator[Vector]:
-    eight = [(n, bytes([n])) for n in range(2, 10)]
+    eight = [(n, bytes([n])) for n in range(3, 11)]
     full = record_vector("eight", "eight attestations", data, eight, BOUND)
     yield full
-    yield full.fault("nine", "nine attestations", "malformed", BOUND, bytes=records.record(data, [*eight, (10, b"x")]))
-    long = record_vector("body-61440", "a body of 61,440 bytes", data, [(2, b"\2" * 61440)], BOUND)
+    yield full.fault("nine", "nine attestations", "malformed", BOUND, bytes=records.record(data, [*eight, (11, b"x")]))
+    long = record_vector("body-61440", "a body of 61,440 bytes", data, [(3, b"\2" * 61440)], BOUND)
     yield long
     yield long.fault(
-        "61441", "a body of 61,441 bytes", "malformed", BOUND, bytes=records.record(data, [(2, b"\2" * 61441)])
+        "61441", "a body of 61,441 bytes", "malformed", BOUND, bytes=records.record(data, [(3, b"\2" * 61441)])
     )
     for length in (61441, 65536, 2**32 - 1):
         yield long.fault(
@@ -199,14 +247,14 @@ def _sizes(data: bytes, first: Attestation) -> Iterator[Vector]:
             f"a body that announces {length} bytes",
             "malformed",
             BOUND,
-            bytes=opaque(data) + uint(1) + uint(2) + uint(length) + b"\2" * 61440,
+            bytes=opaque(data) + uint(1) + uint(3) + uint(length) + b"\2" * 61440,
         )
-    head = len(records.record(data, [(2, b""), (3, b"\3" * 61440)]))
+    head = len(records.record(data, [(3, b""), (4, b"\3" * 61440)]))
     whole = record_vector(
         "65536",
         "a record of 65,536 bytes",
         data,
-        [(2, b"\2" * (65536 - head)), (3, b"\3" * 61440)],
+        [(3, b"\2" * (65536 - head)), (4, b"\3" * 61440)],
         ("fim-dec-1", "fim-dec-2"),
     )
     yield whole
@@ -215,7 +263,7 @@ def _sizes(data: bytes, first: Attestation) -> Iterator[Vector]:
         "a record of 65,540 bytes",
         "malformed",
         ("fim-dec-1", "fim-dec-2"),
-        bytes=records.record(data, [(2, b"\2" * (65536 - head + 1)), (3, b"\3" * 61440)]),
+        bytes=records.record(data, [(3, b"\2" * (65536 - head + 1)), (4, b"\3" * 61440)]),
     )
     yield whole.fault(
         "then-a-byte",

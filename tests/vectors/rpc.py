@@ -59,7 +59,7 @@ def _calls() -> Iterator[Vector]:
 
     base = understood("limits", "LIMITS", call(), ("fip-rpc-1", "fip-rpc-4", "fip-rpc-8", "fip-rpc-11", "fip-rpc-12"))
     yield base
-    yield understood("null", "NULL", call(proc=0), ("fip-rpc-3", "fip-ext-7"), 0)
+    yield understood("null", "NULL", call(proc=0), ("fip-rpc-3", "fip-ext-8"), 0)
     yield understood("getattr", "GETATTR", call(opaque(b""), proc=10), ("fip-rpc-11", "fip-handle-2"), 10)
     yield understood(
         "plain",
@@ -130,8 +130,8 @@ def _calls() -> Iterator[Vector]:
             (*first, "fip-ext-1"),
             vers=version,
         )
-    for procedure in (13, 14, 15, 16, 17, 18, 255, 2**31, MAX32):
-        clauses = ("fip-ext-7", "fip-rpc-11") if procedure <= 17 else first
+    for procedure in (15, 16, 17, 18, 19, 255, 2**31, MAX32):
+        clauses = ("fip-ext-8", "fip-rpc-11") if procedure <= 18 else first
         yield refused(
             f"proc-{procedure}",
             f"procedure {procedure}",

@@ -49,6 +49,11 @@ def revocation(**changed: Any) -> records.Statement:
     return statement(**({"kind": records.REVOCATION} | changed))
 
 
+def head(**changed: Any) -> records.Statement:
+    """Of the same volume and generation."""
+    return statement(**({"kind": records.VOLUME} | changed))
+
+
 def fields(of: records.Statement) -> dict[str, Any]:
     """What a decoder finds in a statement."""
     content = {
@@ -66,6 +71,11 @@ def fields(of: records.Statement) -> dict[str, Any]:
         when = {"generation": Long(of.generation), "issued": Long(of.issued), "not_after": Long(of.not_after)}
         items = [{"what": what, "hash": hash, "digest": digest} for what, hash, digest in of.items]
         found["revocation"] = {"volume": of.volume, "label": of.label, "when": when, "items": items}
+    elif of.kind == records.VOLUME:
+        when = {"generation": Long(of.generation), "issued": Long(of.issued), "not_after": Long(of.not_after)}
+        found["volume"] = {
+            "volume": of.volume, "label": of.label, "when": when, "entries": Long(of.entries), "root": of.root,
+        }  # fmt: skip
     else:
         found["content"] = content
     found["extensions"] = [

@@ -11,7 +11,7 @@ from oracle import records
 from oracle.xdr import uint
 
 from .form import Vector
-from .sample import fields, revocation, root_of, statement
+from .sample import fields, head, revocation, root_of, statement
 from .trees import HASHES
 
 DEC = ("fim-dec-1",)
@@ -22,6 +22,7 @@ def build() -> Iterator[Vector]:
     yield from _fields()
     yield from _contents()
     yield from _revocations()
+    yield from _heads()
     yield from _structure()
 
 
@@ -319,6 +320,42 @@ def _revocations() -> Iterator[Vector]:
         "kind-3", "one of kind volume instead", "wrong-kind", ("fim-kind-3", "fim-kind-2"),
         bytes=data[:12] + uint(3) + data[16:],
     )  # fmt: skip
+
+
+def _heads() -> Iterator[Vector]:
+    """Kind volume: its form."""
+    rule = ("fim-kind-4", "fim-dec-1")
+    base = good("head", "a head", head(), (*rule, "fim-kind-2"))
+    yield base
+    for slug, about, changed in (
+        ("empty", "of a volume without entries", {"entries": 0, "root": HASHES[1](b"")}),
+        ("most", "with 2^63 - 1 entries", {"entries": 2**63 - 1}),
+        ("sha512", "under SHA-512", {"hash": 8, "root": bytes(64)}),
+        ("unknown-hash", "under a hash that nobody knows", {"hash": 99, "root": b"root"}),
+        ("label", "with the longest label", {"label": b"l" * 255}),
+        ("generation", "with the greatest generation", {"generation": 2**64 - 2}),
+    ):
+        yield good(f"head-{slug}", f"a head {about}", head(**changed), rule)
+    for slug, about, changed in (
+        ("entries", "2^63 entries", {"entries": 2**63}),
+        ("root", "a root of 31 bytes", {"root": bytes(31)}),
+        ("root-none", "no root", {"root": b""}),
+        ("hash", "a root of another hash", {"hash": 8}),
+        ("label", "a label that is not a name", {"label": b"a/b"}),
+        ("generation", "generation 2^64 - 1", {"generation": 2**64 - 1}),
+    ):
+        yield base.fault(slug, about, "malformed", ("fim-dec-1",), bytes=head(**changed).encode())
+    data = base.input["bytes"]
+    yield base.fault("cut", "cut by four bytes", "malformed", DEC, bytes=data[:-4])
+    yield base.fault("longer", "with four bytes more", "malformed", DEC, bytes=data + bytes(4))
+    for kind, name in ((records.FILE, "file"), (records.CONTENT, "content"), (records.REVOCATION, "revocation")):
+        clauses = ("fim-kind-4", "fim-kind-2")
+        yield base.fault(
+            name, f"one of kind {name} instead", "wrong-kind", clauses, bytes=statement(kind=kind).encode()
+        )
+        yield base.fault(
+            f"as-{name}", f"where one of kind {name} is wanted", "wrong-kind", ("fim-kind-2",), wanted=kind
+        )
 
 
 def _structure() -> Iterator[Vector]:

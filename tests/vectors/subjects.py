@@ -32,6 +32,7 @@ from . import (
     slices,
     statements,
     trees,
+    volumes,
 )
 from .form import Vector
 
@@ -44,6 +45,7 @@ def _verification() -> Iterable[Vector]:
     yield from changes.build(json.loads((SPEC / "verdicts.json").read_text())["changes"])
     for module in (by_algorithm, by_certificate, by_trust, by_step, by_revocation):
         yield from module.build()
+    yield from volumes.heads()
 
 
 SUBJECTS: dict[str, tuple[str, Callable[[], Iterable[Vector]]]] = {
@@ -55,6 +57,8 @@ SUBJECTS: dict[str, tuple[str, Callable[[], Iterable[Vector]]]] = {
     "signature": ("keys and signatures, alone", signatures.build),
     "scope": ("trust entries, alone", scopes.build),
     "verification": ("records judged, steps 0 to 13", _verification),
+    "range": ("entries of volumes, and ranges of them", volumes.ranges),
+    "member": ("members of volumes, judged", volumes.members),
     "path": ("names and paths", names.paths),
     "url": ("URLs", names.urls),
     "mark": ("record marking", marking.build),

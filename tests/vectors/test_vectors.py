@@ -17,10 +17,14 @@ from nfsverity_client.presentation import pieces
 from nfsverity_proto import certificate as x509
 from nfsverity_proto import fsverity, messages, proof, rpc, signature, slices, tree, url
 from nfsverity_proto import path as names
-from nfsverity_proto.errors import MalformedMessage, Mismatch, RpcRefused, StatusError, VerificationError
+from nfsverity_proto.entry import DirectoryNode, FileNode, LinkNode, decode_entry, encode_entry, key_of_path
+from nfsverity_proto.entry_range import ENTRY_RANGE, EntryRange, children, entry_at, verify_range
+from nfsverity_proto.errors import Malformed, MalformedMessage, Mismatch, RpcRefused, StatusError, VerificationError
+from nfsverity_proto.exported import verify_exported
 from nfsverity_proto.hashes import hash_by_number
 from nfsverity_proto.marks import NO_MARKS, Mark, Marks
-from nfsverity_proto.record import Fingerprint, decode_record, encode_record, signed_bytes
+from nfsverity_proto.member import verify_member
+from nfsverity_proto.record import Fingerprint, Record, decode_record, encode_record, signed_bytes
 from nfsverity_proto.revocation import Accepted, Revoked
 from nfsverity_proto.statement import (
     File,
@@ -29,13 +33,24 @@ from nfsverity_proto.statement import (
     Revocation,
     Statement,
     Tag,
+    Volume,
     When,
     decode_statement,
     encode_statement,
     tag_of,
 )
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import ALL_ALGORITHMS, Algorithms, Expected, verify_record, verify_revocation
+from nfsverity_proto.verification import (
+    ALL_ALGORITHMS,
+    Algorithms,
+    Expected,
+    Verified,
+    check_revoked,
+    verify_head,
+    verify_record,
+    verify_revocation,
+)
+from nfsverity_proto.xdr import Codec
 
 FOLDER = Path(__file__).parents[2] / "spec" / "vectors"
 Json = dict[str, Any]
@@ -95,7 +110,7 @@ def check(vector: Json, outcome: str, output: Json | None = None) -> None:
 def plain(value: Any) -> Any:
     """A value of a vector with its bytes unpacked, where they are a recipe."""
     match value:
-        case {"length": int()} | {"pieces": _}:
+        case {"repeat": _} | {"counting": _} | {"pieces": _}:
             return data_of(value).hex()
         case dict():
             return {key: plain(item) for key, item in value.items()}
@@ -284,6 +299,12 @@ def statement_fields(statement: Statement) -> Json:
             "volume": claim.volume.hex(), "label": claim.label.hex(), "when": when_fields(claim.when), "items": items,
         }  # fmt: skip
         return found | {"extensions": extensions}
+    if isinstance(claim, Volume):
+        found["volume"] = {
+            "volume": claim.volume.hex(), "label": claim.label.hex(), "when": when_fields(claim.when),
+            "entries": str(claim.entries), "root": claim.root.hex(),
+        }  # fmt: skip
+        return found | {"extensions": extensions}
     content = claim.content if isinstance(claim, File) else claim
     described = {
         "mtime": {"seconds": str(content.mtime.seconds), "nseconds": content.mtime.nseconds},
@@ -407,15 +428,18 @@ def revoked_of(given: Json) -> Revoked:
     return Revoked(items_of(given["items"]), latest)
 
 
+def algorithms_of(accepted: Json | None) -> Algorithms:
+    if accepted is None:
+        return ALL_ALGORITHMS
+    return Algorithms(frozenset(accepted["hashes"]), frozenset(accepted["schemes"]), frozenset(accepted["unit_log2s"]))
+
+
 def verified(given: Json, marks: Marks | None = None) -> Any:
     """Steps 0 to 12, then 13 for the content that is given."""
-    accepted = given["accepted"]
-    algorithms = ALL_ALGORITHMS if accepted is None else Algorithms(
-        frozenset(accepted["hashes"]), frozenset(accepted["schemes"]), frozenset(accepted["unit_log2s"])
-    )  # fmt: skip
+    algorithms = algorithms_of(given["accepted"])
     record = None if given["record"] is None else data_of(given["record"])
     volumes = given["volumes"]
-    verify = verify_revocation if given["wanted"] == Kind.REVOCATION else verify_record
+    verify = {Kind.FILE: verify_record, Kind.VOLUME: verify_head, Kind.REVOCATION: verify_revocation}[given["wanted"]]
     found = verify(
         record,
         Expected(data_of(given["path"]), None if volumes is None else frozenset(map(data_of, volumes)), given["url"]),
@@ -492,6 +516,82 @@ def test_scopes(vector: Json) -> None:
 
 def in_form(text: str) -> str:
     return str(url.parse_url(text)) if url.is_url(text) else text
+
+
+# Volumes
+
+RANGE: Codec[EntryRange] = Codec(ENTRY_RANGE)
+
+
+@cases("range")
+def test_ranges(vector: Json) -> None:
+    try:
+        check(vector, "ok", _shown_by(vector["input"]))
+    except Malformed:
+        check(vector, "malformed")
+    except Mismatch:
+        check(vector, "mismatch")
+    except ValueError:
+        check(vector, "refused")
+
+
+def _shown_by(given: Json) -> Json:
+    if given["of"] == "entry":
+        data = data_of(given["bytes"])
+        try:
+            entry = decode_entry(data)
+        except ValueError as error:
+            raise Malformed(str(error)) from error
+        assert encode_entry(entry) == data
+        return {"entry": described(entry), "leaf": hash_by_number(1).leaf(data).hex()}
+    hash = hash_by_number(given["hash"])
+    volume = Volume(bytes(16), b"any", When(0, 0, 0), int(given["entries"]), data_of(given["root"]))
+
+    def folded(data: Any) -> EntryRange:
+        try:
+            found = RANGE.decode(data_of(data))
+        except ValueError as error:
+            raise Malformed(str(error)) from error
+        verify_range(volume, hash, found)
+        return found
+
+    if given["of"] == "list":
+        found = EntryRange(0, (), b"")
+        for at, page in enumerate(map(folded, given["ranges"])):
+            if at and not found.first <= page.first <= found.first + len(found.entries):
+                raise ValueError("a gap")
+            known = found.entries[: page.first - found.first] if at else ()
+            found = EntryRange(found.first if at else page.first, known + page.entries, b"")
+        listed, is_last = children(volume, found, data_of(given["parent"]), b"")
+        if not is_last:
+            raise ValueError("some may be missing")
+        return {"names": [one.name.hex() for one in listed]}
+    found = folded(given["range"])
+    if given["of"] == "range":
+        return {"paths": [entry.path.hex() for entry in found.entries]}
+    there = entry_at(volume, found, key_of_path(data_of(given["path"])))
+    return {"entry": None if there is None else described(there)}
+
+
+@cases("member")
+def test_members(vector: Json) -> None:
+    given = vector["input"]
+    try:
+        if given["of"] == "member":
+            data = data_of(given["head"])
+            statement = decode_statement(data, Kind.VOLUME)
+            head = Verified(b"", Record(data, ()), statement, tag_of(data, statement.hash), ())
+            record = None if given["record"] is None else data_of(given["record"])
+            found = verify_member(record, data_of(given["path"]), head, algorithms_of(given["accepted"]))
+            check_revoked(found, Revoked(items_of(given["revoked"])))
+        else:
+            expected = Expected(data_of(given["path"]), frozenset({data_of(given["volume"])}))
+            trust = [TrustEntry(certificates()[given["pin"]])]
+            _, found = verify_exported(data_of(given["bytes"]), expected, trust, {}, int(given["now"]))
+    except VerificationError as error:
+        check(vector, error.verdict)
+        return
+    check(vector, "verified", {"executable": found.file.executable})
 
 
 # Names
@@ -662,6 +762,13 @@ LONG_FIELDS = {"first", "offset", "size", "seconds"}
 
 def described(value: Any, name: str = "", within: str = "") -> Any:
     """A decoded message as vectors have it."""
+    match value:
+        case FileNode(executable, content):
+            return {"type": 1, "executable": executable, "content": content.hex()}
+        case LinkNode(target):
+            return {"type": 2, "target": target.hex()}
+        case DirectoryNode():
+            return {"type": 3}
     if dataclasses.is_dataclass(value):
         kind = type(value).__name__
         return {

@@ -16,7 +16,7 @@ export class Verdict extends Error {
   }
 }
 
-const malformed = (what) => { throw new Verdict(1, 'malformed', what); };
+export const malformed = (what) => { throw new Verdict(1, 'malformed', what); };
 
 // The table of hashes.  Lengths are checked for all that are listed; without a node
 // name the hash is not known here.
@@ -43,7 +43,7 @@ export function digest(number, ...parts) {
 }
 
 /** A strict reader of XDR (fim-dec-3: lengths before memory). */
-class Reader {
+export class Reader {
   constructor(bytes, name) {
     this.bytes = bytes;
     this.at = 0;
@@ -131,7 +131,48 @@ function decodeSignature(body) {
   return { signer, scheme, value };
 }
 
-/** Step 1 for the record, the bodies of signatures included (fim-dec-4). */
+/** An entry of a volume, with the bytes it was read from. */
+function readEntry(reader) {
+  const start = reader.at;
+  const entry = { parent: reader.opaque(4095), name: reader.opaque(255) };
+  const path = entry.parent.length ? Buffer.concat([entry.parent, Buffer.from('/'), entry.name]) : entry.name;
+  if (!isName(entry.name) || !isPath(path)) malformed('path of an entry');
+  const type = reader.u32();
+  if (type === 1) {
+    entry.node = { type, executable: reader.bool(), content: reader.opaque(64) };
+  } else if (type === 2) {
+    entry.node = { type, target: reader.opaque(4095) };
+    if (entry.node.target.length === 0 || entry.node.target.includes(0)) malformed('target');
+  } else if (type === 3) {
+    entry.node = { type };
+  } else {
+    malformed(`an entry of type ${type}`);
+  }
+  entry.encoded = reader.bytes.subarray(start, reader.at);
+  return entry;
+}
+
+/** A fim_range; or one entry alone. */
+export function readRange(reader, alone = false) {
+  if (alone) return readEntry(reader);
+  const first = reader.u64();
+  const count = reader.count(1024, 16);
+  const entries = [];
+  while (entries.length < count) entries.push(readEntry(reader));
+  return { first, entries, proof: reader.opaque(8192) };
+}
+
+export function readMembership(body) {
+  const reader = new Reader(body, 'membership');
+  const hash = reader.u32();
+  const head = { hash, digest: sized(hash, reader.opaque(64)) };
+  const range = readRange(reader);
+  reader.end();
+  if (range.entries.length !== 1) malformed('a membership has one entry');
+  return { head, range };
+}
+
+/** Step 1 for the record, the bodies of types 1 and 2 included (fim-dec-4). */
 export function decodeRecord(bytes) {
   if (bytes.length > 65536) malformed('above 65,536 bytes');   // fim-dec-2
   const reader = new Reader(bytes, 'record');
@@ -149,15 +190,20 @@ export function decodeRecord(bytes) {
     attestations.push(attestation);
   }
   reader.end();
+  if (attestations.filter(({ type }) => type === 2).length > 1) malformed('two memberships');   // fim-rec-9
   for (const attestation of attestations) {
     if (attestation.type === 1) {                              // fim-rec-5
       attestation.signature = decodeSignature(attestation.body);
+    } else if (attestation.type === 2) {
+      attestation.membership = readMembership(attestation.body);
     }
   }
   return { statement, attestations };
 }
 
+export const CONTENT = 1;
 export const FILE = 2;
+export const VOLUME = 3;
 export const REVOCATION = 4;
 export const PUBLIC_KEY = 1;      // what an item names
 export const VERSION = 2;
@@ -189,6 +235,10 @@ function readFile(reader, statement) {
   if (!isPath(statement.path)) malformed('path');
   Object.assign(statement, readWhen(reader));
   statement.executable = reader.bool();
+  readContent(reader, statement);
+}
+
+function readContent(reader, statement) {
   statement.mtime = { seconds: reader.i64(), nseconds: reader.u32() };
   if (statement.mtime.nseconds > 999999999) malformed('nseconds');
   const tree = { type: reader.u32(), unitLog2: reader.u32() };
@@ -215,10 +265,19 @@ export function decodeStatement(bytes, wanted = FILE) {
     throw new Verdict(2, 'wrong-kind', `kind ${kind} instead of ${wanted}`);
   }
   const statement = { hash, kind };
-  statement.volume = reader.fixed(16);
-  statement.label = reader.opaque(255);
-  if (!isName(statement.label)) malformed('label');            // fim-path-8
-  if (kind === REVOCATION) {
+  if (kind !== CONTENT) {
+    statement.volume = reader.fixed(16);
+    statement.label = reader.opaque(255);
+    if (!isName(statement.label)) malformed('label');          // fim-path-8
+  }
+  if (kind === CONTENT) {
+    readContent(reader, statement);
+  } else if (kind === VOLUME) {
+    Object.assign(statement, readWhen(reader));
+    statement.entries = reader.u64();
+    if (statement.entries > 2n ** 63n - 1n) malformed('entries');
+    statement.root = sized(hash, reader.opaque(64));
+  } else if (kind === REVOCATION) {
     Object.assign(statement, readWhen(reader));
     statement.items = readItems(reader);
   } else {

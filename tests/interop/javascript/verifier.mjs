@@ -5,7 +5,7 @@
 // Nothing is kept here: marks, bindings and what is revoked are the caller's.
 
 import {
-  FILE, KNOWN_HASHES, PUBLIC_KEY, REVOCATION, VERSION, Verdict, decodeRecord, decodeStatement, digest,
+  FILE, KNOWN_HASHES, PUBLIC_KEY, REVOCATION, VERSION, VOLUME, Verdict, decodeRecord, decodeStatement, digest,
   digestLength, sameItem, sameTag, signedBytes, tag,
 } from './record.mjs';
 import {
@@ -19,7 +19,7 @@ export * from './record.mjs';
 export * from './certificate.mjs';
 export * from './tree.mjs';
 
-const TREE_TYPES = [1];
+export const TREE_TYPES = [1];
 const EXTENSIONS = [];            // none is defined
 const SKEW = 300n;
 const DOCUMENT_SIGNING = '1.3.6.1.5.5.7.3.36';
@@ -124,6 +124,15 @@ function checkAttestation(
   return { entries, key: certificate.spki.toString('hex'), fingerprint };
 }
 
+/** Step 4 (fim-ext-2). */
+export function checkExtensions({ extensions }) {
+  for (const { critical, number } of extensions) {
+    if (critical && !EXTENSIONS.includes(number)) {
+      throw new Verdict(4, 'unknown-extension', `${number}`);
+    }
+  }
+}
+
 /** Step 5 for what the statement is about. */
 function checkClaim({ kind, tree, items }, accepted) {
   if (kind === REVOCATION) {
@@ -135,6 +144,7 @@ function checkClaim({ kind, tree, items }, accepted) {
     }
     return;
   }
+  if (kind === VOLUME) return;
   if (!TREE_TYPES.includes(tree.type)) {
     throw new Verdict(5, 'unsupported', `tree type ${tree.type}`);
   }
@@ -150,6 +160,9 @@ function checkVersion(claim, version, expected, trust, marks, revoked, now) {
   if (revoked.items.some((item) => sameItem(item, taken))) {
     throw new Verdict(11, 'revoked', version.digest.toString('hex'));
   }
+  const headed = kind === FILE && trust.some((entry) => covers(entry, volume, expected.url)
+    && marks(entry.anchor, volume, VOLUME, Buffer.alloc(0)).some(({ key }) => !keyRevoked(revoked.items, key)));
+  if (headed) throw new Verdict(11, 'wrong-kind', 'the volume has a head');      // fim-head-2
   const items = [...revoked.items, ...(claim.items ?? [])];    // fim-rev-8
   const found = trust.filter((entry) => covers(entry, volume, expected.url))   // fim-mark-6
     .flatMap(({ anchor }) => marks(anchor, volume, kind, path))
@@ -176,14 +189,14 @@ function checkVersion(claim, version, expected, trust, marks, revoked, now) {
     throw new Verdict(12, 'issued-in-future', `${claim.issued} > ${now} + ${SKEW}`);
   }
   const last = before.reduce((one, other) => (one.generation < other.generation ? other : one), { generation: -1n });
-  for (const notAfter of [claim.notAfter, ...(kind === FILE && before.length ? [last.notAfter] : [])]) {
+  for (const notAfter of [claim.notAfter, ...(kind !== REVOCATION && before.length ? [last.notAfter] : [])]) {
     if (now > notAfter) throw new Verdict(12, 'record-expired', `${now} > ${notAfter}`);      // fim-rev-12
   }
 }
 
 /**
  * Steps 0 to 12 (fim-ver-4).  expected: {volumes or null, path, url};
- * kind: FILE, or REVOCATION, which has no path;
+ * kind: FILE, or VOLUME or REVOCATION, which have no path;
  * marks: a function (anchor, volume, kind, path) that gives a list of {key,
  * generation, tag}; revoked: the items that count for the volume of the
  * record, and of each signer's key the latest revocation that was accepted,
@@ -204,11 +217,7 @@ export function verifyRecord(data, expected, trust, at, {
   if (kind === FILE && !claim.path.equals(expected.path)) {    // fim-path-5
     throw new Verdict(3, 'wrong-path', `${claim.path} instead of ${expected.path}`);
   }
-  for (const { critical, number } of claim.extensions) {       // 4, fim-ext-2
-    if (critical && !EXTENSIONS.includes(number)) {
-      throw new Verdict(4, 'unknown-extension', `${number}`);
-    }
-  }
+  checkExtensions(claim);                                      // 4
   checkHash(5, claim.hash);                                    // 5
   if (!accepted.hashes.includes(claim.hash)) {
     throw new Verdict(5, 'refused-algorithm', `hash ${claim.hash}`);

@@ -81,6 +81,8 @@ static bool_t is_status_of(unsigned int procedure, fip_status status)
                                STATUS(ACCESS),
         [FIPPROC_PLAIN] = always | STATUS(IS_DIRECTORY) | STATUS(BAD_HANDLE) | STATUS(INVALID) | STATUS(ACCESS) |
                           STATUS(NOT_SUPPORTED),
+        [FIPPROC_ENTRIES] = always | STATUS(CHANGED) | STATUS(INVALID) | STATUS(ACCESS) | STATUS(NOT_SUPPORTED),
+        [FIPPROC_BULK] = always | STATUS(CHANGED) | STATUS(INVALID) | STATUS(ACCESS) | STATUS(NOT_SUPPORTED),
     };
 #undef STATUS
 

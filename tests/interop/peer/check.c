@@ -4,6 +4,7 @@
  *
  * usage: check RECORD CONTENT VOLUME PATH CERTIFICATES NOW [REVOCATION ...]
  *
+ * RECORD may be a fim_exported, too, and then CONTENT may be "-": its content is not looked at.
  * RECORD, CONTENT and REVOCATION are files, VOLUME is a volume ID in hexadecimal, CERTIFICATES a file in PEM with up to
  * 8 certificates, each of them pinned, NOW in Unix seconds. Prints the verdicts of the revocations, one after the other,
  * each judged by what those before it revoke, and then that of the file. */
@@ -38,7 +39,7 @@ static const char *check_content(const struct verified *version, const struct by
         fold(tree, 0, tree->n, tree->height, 0, leaves, no_hash, NULL, root);
         free(leaves);
     }
-    if (compare(root, version->statement.claim.fim_claim_u.file.content.tree.root.fim_hash_val, tree->hash->length))
+    if (compare(root, version->root->fim_hash_val, tree->hash->length))
         return "mismatch";
     return "verified";
 }
@@ -47,7 +48,7 @@ int main(int count, char **words)
 {
     struct expected expected = {0};
     struct revoked revoked = {0};
-    struct bytes record, content;
+    struct bytes record, content = {NULL, 0};
     struct verified version;
     const char *verdict;
 
@@ -56,7 +57,8 @@ int main(int count, char **words)
         return 2;
     }
     record = read_file(words[1]);
-    content = read_file(words[2]);
+    if (strcmp(words[2], "-") != 0)
+        content = read_file(words[2]);
     expected.path = (struct bytes){words[4], strlen(words[4])};
     read_certificates(words[5], expected.certificates, PINS_MAX);
     expected.now = strtoll(words[6], NULL, 10);
@@ -66,9 +68,12 @@ int main(int count, char **words)
         verdict = verify_revocation(&revocation, &expected);
         printf("%s\n", verdict == NULL ? "verified" : verdict);
     }
-    verdict = verify_record(&record, &expected, &version);
+    if (record.size >= 8 && memcmp(record.data + 4, "NFSV", 4) == 0) /* fim-export-3 */
+        verdict = verify_record(&record, &expected, &version);
+    else
+        verdict = verify_exported(&record, &expected, &version);
     if (verdict == NULL)
-        verdict = check_content(&version, &content);
+        verdict = content.data == NULL ? "verified" : check_content(&version, &content);
     printf("%s\n", verdict);
     return strcmp(verdict, "verified") != 0;
 }

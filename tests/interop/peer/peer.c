@@ -8,7 +8,10 @@
  * ahead, on-demand, inline or reconstruct, or plain, which verifies nothing; NOW is in Unix seconds. Exit status: 0; 1 and the name of a verdict;
  * 2 usage; 3 trouble with the peer; 4 trouble here. A revocation that is not accepted is named on standard error.
  *
+ * Where a volume is served, its head is verified first, and all else by it: also that there is no such file.
+ *
  * Written from the text of the drafts. Calls are not pipelined, and there is no wait for updates. */
+#define _GNU_SOURCE /* memrchr */
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,6 +46,11 @@ static bool pinned; /* a byte has been delivered */
 static fip_handle handle;
 static struct bytes record;
 static struct verified version;
+static uint64_t generation; /* of the version, or of the head that it is judged under */
+
+/* The accepted head, where the server has a volume. */
+static struct verified head;
+static bool has_head;
 
 /* Verified nodes of the version: all of one level, and some others. A place is found by level and index alone,
  * and taken over by whoever comes next, so memory is bounded whatever the size of the file. */
@@ -82,6 +90,84 @@ static void forget_version(void)
     asked_again = false;
 }
 
+static uint64_t head_generation(void)
+{
+    return head.statement.claim.fim_claim_u.volume.when.generation;
+}
+
+/* RECORD of the root (fip-head-1). One that was accepted before gives way to a strictly newer one (fim-head-4). */
+static void ask_head(void)
+{
+    fip_record_args arguments = {{0, NULL}, {0, NULL}, 0};
+    fip_record_result result;
+    struct verified found;
+    const char *verdict;
+
+    if (CALL(FIPPROC_RECORD, record, &arguments, &result) != FIP_OK) {
+        if (has_head)
+            end_with("unsigned");
+        return;
+    }
+    verdict = verify_head(&(struct bytes){result.fip_record_result_u.ok.record.record_val,
+                                          result.fip_record_result_u.ok.record.record_len},
+                          &expected, &found);
+    if (verdict != NULL)
+        end_with(verdict);
+    FREE(record, &result);
+    if (has_head && found.statement.claim.fim_claim_u.volume.when.generation <= head_generation()) {
+        free_verified(&found);
+        return;
+    }
+    if (has_head)
+        free_verified(&head);
+    head = found;
+    has_head = true;
+}
+
+/* A record as that of a file, or of a member: then under a newer head, if it is of another one (fip-vol-3). */
+static const char *judge(const struct bytes *received, struct verified *out, uint64_t *found)
+{
+    const char *verdict;
+
+    if (!has_head) {
+        verdict = verify_record(received, &expected, out);
+        *found = verdict == NULL ? out->statement.claim.fim_claim_u.file.when.generation : 0;
+        return verdict;
+    }
+    verdict = verify_member(received, &head, &expected, out);
+    if (verdict != NULL && strcmp(verdict, "other-head") == 0) {
+        ask_head();
+        verdict = verify_member(received, &head, &expected, out);
+    }
+    *found = head_generation();
+    return verdict;
+}
+
+/* The server says that there is no such file: in a volume it has to show it (fip-vol-2). */
+static _Noreturn void end_without_file(void)
+{
+    const char *slash = memrchr(expected.path.data, '/', expected.path.size);
+    size_t size = slash == NULL ? 0 : slash - expected.path.data, start = slash == NULL ? 0 : size + 1;
+    struct bytes parent = {expected.path.data, size};
+    struct bytes name = {expected.path.data + start, expected.path.size - start};
+    fip_entries_result result;
+    bool is_there;
+
+    if (!has_head)
+        trouble_with_peer("the server has no such file");
+    fip_entries_args arguments = {
+        {head.statement.hash, {hash_of(head.statement.hash)->length, (char *)head.tag}},
+        {parent.size, parent.data},
+        {name.size, name.data},
+        2,
+    };
+    if (CALL(FIPPROC_ENTRIES, entries, &arguments, &result) != FIP_OK)
+        trouble_with_peer("the server does not show that there is no such file");
+    if (!range_shows(&head, &result.fip_entries_result_u.ok.range, &parent, &name, &is_there))
+        trouble_with_peer("malformed-reply: a range that does not show what it was asked for");
+    end_with(is_there ? "hidden" : "absent");
+}
+
 /* Verify a record that was received, and read by it from now on. */
 static void take_record(const char *data, size_t size)
 {
@@ -92,7 +178,7 @@ static void take_record(const char *data, size_t size)
     forget_version();
     free(record.data);
     record = received;
-    verdict = verify_record(&record, &expected, &version);
+    verdict = judge(&record, &version, &generation);
     if (verdict != NULL)
         end_with(verdict);
 }
@@ -139,7 +225,7 @@ static void resolve(void)
     if (CALL(FIPPROC_RESOLVE, resolve, &arguments, &result) != FIP_OK) {
         if (pinned)
             end_with("stale");
-        trouble_with_peer("the server has no such file");
+        end_without_file();
     }
     take_handle(&result.fip_resolve_result_u.ok.object);
     FREE(resolve, &result);
@@ -205,12 +291,12 @@ static void settle(enum outcome trouble)
                                  result.fip_record_result_u.ok.record.record_len};
         unsigned char digest_of_received[HASH_MAX];
         struct verified other;
+        uint64_t other_generation;
         digest(hash_of(FIM_HASH_SHA256), received.data, received.size, digest_of_received);
         if (compare(digest_of_received, digest_of_record, 32) == 0)
             trouble_with_peer("malformed-reply: the record that is known"); /* fip-record-4 */
-        if (verify_record(&received, &expected, &other) == NULL) {
-            bool newer = other.statement.claim.fim_claim_u.file.when.generation >
-                         version.statement.claim.fim_claim_u.file.when.generation;
+        if (judge(&received, &other, &other_generation) == NULL) {
+            bool newer = other_generation > generation;
             free_verified(&other);
             if (newer && pinned)
                 end_with("stale");
@@ -255,7 +341,7 @@ static const unsigned char *anchor(uint64_t a, uint64_t b, unsigned int *level)
             place->index == a >> *level)
             return place->value;
     }
-    return (unsigned char *)version.statement.claim.fim_claim_u.file.content.tree.root.fim_hash_val;
+    return (unsigned char *)version.root->fim_hash_val;
 }
 
 struct proof {
@@ -454,7 +540,7 @@ static enum outcome for_each_chunk(uint64_t from, enum outcome (*read)(uint64_t,
 
 static bool is_root(const unsigned char *value)
 {
-    return compare(value, version.statement.claim.fim_claim_u.file.content.tree.root.fim_hash_val,
+    return compare(value, version.root->fim_hash_val,
                   version.tree.hash->length) == 0;
 }
 
@@ -571,6 +657,8 @@ static bool fetch(enum outcome *outcome)
         end_with("unsigned");
     if (status == FIP_CHANGED || status == FIP_UPDATING)
         return false;
+    if (status == FIP_NOT_FOUND || status == FIP_NOT_DIRECTORY || status == FIP_IS_DIRECTORY)
+        end_without_file();
     if (status != FIP_OK)
         trouble_with_peer("the server does not serve the file");
     take_handle(&ok->object);
@@ -646,6 +734,7 @@ int main(int count, char **words)
         return 0;
     }
     ask_revocation();
+    ask_head();
     if (presentation != INLINE || !fetch(&outcome))
         open_file();
     while (outcome != DONE || (outcome = read_all()) != DONE) {

@@ -476,6 +476,24 @@ fip_plain_result *fipproc_plain_1_svc(fip_plain_args *arguments, struct svc_req 
     ANSWER(result, FIP_OK);
 }
 
+/* There is no volume (fip-entries-4). */
+
+fip_entries_result *fipproc_entries_1_svc(fip_entries_args *arguments, struct svc_req *request)
+{
+    static fip_entries_result result;
+
+    (void)arguments, (void)request;
+    ANSWER(result, FIP_NOT_SUPPORTED);
+}
+
+fip_bulk_result *fipproc_bulk_1_svc(fip_bulk_args *arguments, struct svc_req *request)
+{
+    static fip_bulk_result result;
+
+    (void)arguments, (void)request;
+    ANSWER(result, FIP_NOT_SUPPORTED);
+}
+
 /* What is served */
 
 static void load(void)

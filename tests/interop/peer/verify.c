@@ -80,6 +80,37 @@ static bool decode_signature(const fim_attestation *attestation, fim_signature *
     return false;
 }
 
+/* The body of type 2: entries are looked at one by one, each of which has one encoding. */
+static bool is_sound_entry(const fim_entry *entry)
+{
+    size_t parent = entry->parent.fim_path_len, name = entry->name.fim_name_len;
+    char path[4095 + 1 + 255];
+
+    if (!is_name(entry->name.fim_name_val, name) || parent + (parent > 0) + name > 4095)
+        return false;
+    if (entry->node.type == FIM_ENTRY_LINK &&
+        (entry->node.fim_node_u.target.target_len == 0 ||
+         memchr(entry->node.fim_node_u.target.target_val, 0, entry->node.fim_node_u.target.target_len) != NULL))
+        return false;
+    copy(path, entry->parent.fim_path_val, parent);
+    path[parent] = '/';
+    copy(path + parent + (parent > 0), entry->name.fim_name_val, name);
+    return is_path(path, parent + (parent > 0) + name);
+}
+
+static bool decode_membership(const fim_attestation *attestation, fim_membership *out)
+{
+    struct bytes body = {attestation->body.body_val, attestation->body.body_len};
+
+    if (!decode_canonical((xdrproc_t)xdr_fim_membership, &body, out, sizeof *out))
+        return false;
+    if (has_length(out->head.hash, &out->head.digest) && out->range.entries.entries_len == 1 &&
+        is_sound_entry(&out->range.entries.entries_val[0]))
+        return true;
+    xdr_free((xdrproc_t)xdr_fim_membership, (char *)out);
+    return false;
+}
+
 /* All of the record but the statement (fim-dec-4). rpcgen's decoder sets memory aside for a length that is within
  * its bound, whether or not the bytes are there: 1 MiB at most (fim-dec-3 asks for less). */
 static bool decode_record(const struct bytes *encoded, fim_record *out)
@@ -93,8 +124,16 @@ static bool decode_record(const struct bytes *encoded, fim_record *out)
     for (u_int i = 0; i < out->attestations.attestations_len; i++) {
         const fim_attestation *attestation = &out->attestations.attestations_val[i];
         fim_signature signature;
+        fim_membership membership;
         if (i > 0 && compare_attestations(attestation - 1, attestation) >= 0)
             return false;
+        if (attestation->type == FIM_MEMBERSHIP) {
+            if (i > 0 && (attestation - 1)->type == FIM_MEMBERSHIP) /* fim-rec-9 */
+                return false;
+            if (!decode_membership(attestation, &membership))
+                return false;
+            xdr_free((xdrproc_t)xdr_fim_membership, (char *)&membership);
+        }
         if (attestation->type == FIM_SIGNATURE) {
             if (!decode_signature(attestation, &signature))
                 return false;
@@ -104,14 +143,25 @@ static bool decode_record(const struct bytes *encoded, fim_record *out)
     return true;
 }
 
+static bool is_sound_content(const fim_content *content, unsigned int hash)
+{
+    const fim_tree *tree = &content->tree;
+
+    return content->mtime.nseconds <= 999999999 && tree->unit_log2 >= FIM_UNIT_LOG2_MIN &&
+           tree->unit_log2 <= FIM_UNIT_LOG2_MAX && tree->size <= INT64_MAX && has_length(hash, &tree->root);
+}
+
 static bool is_sound_file(const fim_file *file, unsigned int hash)
 {
-    const fim_tree *tree = &file->content.tree;
-
     return is_name(file->label.fim_name_val, file->label.fim_name_len) &&
            is_path(file->path.fim_path_val, file->path.fim_path_len) && file->when.generation != UINT64_MAX &&
-           file->content.mtime.nseconds <= 999999999 && tree->unit_log2 >= FIM_UNIT_LOG2_MIN &&
-           tree->unit_log2 <= FIM_UNIT_LOG2_MAX && tree->size <= INT64_MAX && has_length(hash, &tree->root);
+           is_sound_content(&file->content, hash);
+}
+
+static bool is_sound_volume(const fim_volume *volume, unsigned int hash)
+{
+    return is_name(volume->label.fim_name_val, volume->label.fim_name_len) && volume->when.generation != UINT64_MAX &&
+           volume->entries <= INT64_MAX && has_length(hash, &volume->root);
 }
 
 static bool is_sound_revocation(const fim_revocation *revocation)
@@ -132,6 +182,10 @@ static bool is_sound(const fim_statement *statement)
             return false;
     if (statement->claim.kind == FIM_REVOCATION)
         return is_sound_revocation(&statement->claim.fim_claim_u.revocation);
+    if (statement->claim.kind == FIM_VOLUME)
+        return is_sound_volume(&statement->claim.fim_claim_u.volume, statement->hash);
+    if (statement->claim.kind == FIM_CONTENT)
+        return is_sound_content(&statement->claim.fim_claim_u.content, statement->hash);
     return is_sound_file(&statement->claim.fim_claim_u.file, statement->hash);
 }
 
@@ -538,6 +592,8 @@ static const char *check_claim(const fim_claim *claim)
 
     if (claim->kind == FIM_FILE)
         return claim->fim_claim_u.file.content.tree.type == FIM_TREE_RFC9162 ? NULL : "unsupported";
+    if (claim->kind == FIM_VOLUME)
+        return NULL;
     for (u_int i = 0; i < revocation->items.items_len; i++) {
         const fim_item *item = &revocation->items.items_val[i];
         const char *verdict = item->what == FIM_PUBLIC_KEY ? check_hash(item->hash) : NULL;
@@ -547,6 +603,18 @@ static const char *check_claim(const fim_claim *claim)
             return verdict;
     }
     return NULL;
+}
+
+static const char *volume_of(const fim_claim *claim)
+{
+    switch (claim->kind) {
+    case FIM_FILE:
+        return claim->fim_claim_u.file.volume;
+    case FIM_VOLUME:
+        return claim->fim_claim_u.volume.volume;
+    default:
+        return claim->fim_claim_u.revocation.volume;
+    }
 }
 
 /* Steps 1 to 10: each pin is satisfied by one signer, whoever it is. */
@@ -564,8 +632,7 @@ static const char *check(const struct bytes *record, fim_kind wanted, const stru
     verdict = decode_statement(&found->record, wanted, &found->statement);
     if (verdict != NULL)
         return verdict;
-    if (compare(wanted == FIM_FILE ? file->volume : claim->fim_claim_u.revocation.volume, expected->volume,
-                sizeof expected->volume) != 0)
+    if (compare(volume_of(claim), expected->volume, sizeof expected->volume) != 0)
         return "wrong-volume";
     if (wanted == FIM_FILE && (file->path.fim_path_len != expected->path.size ||
                                compare(file->path.fim_path_val, expected->path.data, expected->path.size) != 0))
@@ -584,28 +651,261 @@ static const char *check(const struct bytes *record, fim_kind wanted, const stru
     return verdict;
 }
 
-const char *verify_record(const struct bytes *record, const struct expected *expected, struct verified *out)
+/* Steps 1 to 12 for a file or a head. */
+static const char *verify_version(const struct bytes *record, fim_kind kind, const struct expected *expected,
+                                  struct verified *out)
 {
     struct signers signers;
     const char *verdict;
-    const fim_file *file = &out->statement.claim.fim_claim_u.file;
+    const fim_claim *claim = &out->statement.claim;
+    const fim_when *when = kind == FIM_FILE ? &claim->fim_claim_u.file.when : &claim->fim_claim_u.volume.when;
 
     memset(out, 0, sizeof *out);
-    verdict = check(record, FIM_FILE, expected, out, &signers);
+    verdict = check(record, kind, expected, out, &signers);
     if (verdict != NULL)
         ;
     else if (expected->revoked != NULL &&
              is_version_revoked(&expected->revoked->items, out->statement.hash, out->tag))
         verdict = "revoked"; /* step 11, but for marks: none are kept of files */
-    else if (file->when.issued > expected->now + FIM_SKEW)
+    else if (when->issued > expected->now + FIM_SKEW)
         verdict = "issued-in-future";
-    else if (expected->now > file->when.not_after ||
+    else if (expected->now > when->not_after ||
              (expected->revoked != NULL && expected->now > fresh_until(expected->revoked)))
         verdict = "record-expired";
     if (verdict != NULL)
         free_verified(out);
+    return verdict;
+}
+
+static void make_content_tree(struct verified *out)
+{
+    const fim_claim *claim = &out->statement.claim;
+    const fim_content *content =
+        claim->kind == FIM_FILE ? &claim->fim_claim_u.file.content : &claim->fim_claim_u.content;
+
+    make_tree(&out->tree, hash_of(out->statement.hash), content->tree.unit_log2, content->tree.size);
+    out->root = &content->tree.root;
+}
+
+const char *verify_record(const struct bytes *record, const struct expected *expected, struct verified *out)
+{
+    const char *verdict = verify_version(record, FIM_FILE, expected, out);
+
+    if (verdict == NULL)
+        make_content_tree(out);
+    return verdict;
+}
+
+const char *verify_head(const struct bytes *record, const struct expected *expected, struct verified *out)
+{
+    return verify_version(record, FIM_VOLUME, expected, out);
+}
+
+/* Volumes */
+
+struct hashes {
+    const unsigned char *next;
+    unsigned int length;
+};
+
+static void next_hash(void *context, unsigned int level, uint64_t index, unsigned char *out)
+{
+    struct hashes *hashes = context;
+
+    (void)level, (void)index;
+    memcpy(out, hashes->next, hashes->length);
+    hashes->next += hashes->length;
+}
+
+/* "Ranges of Entries": an entry's encoding is a unit, of which there are as many as the head says (fim-vol-1). */
+static bool range_folds(const fim_volume *volume, const struct hash *hash, const fim_range *range)
+{
+    u_int count = range->entries.entries_len;
+    struct tree tree = {hash, 0, 0, volume->entries, 0};
+    struct hashes hashes = {(const unsigned char *)range->proof.proof_val, hash->length};
+    unsigned char *leaves, top[HASH_MAX];
+    bool folds;
+
+    if (count == 0 || range->first > volume->entries || count > volume->entries - range->first)
+        return false;
+    while (tree.height < 63 && UINT64_C(1) << tree.height < tree.n)
+        tree.height++;
+    if (range->proof.proof_len != hash->length * proof_length(&tree, range->first, range->first + count, tree.height))
+        return false;
+    leaves = malloc((size_t)count * hash->length);
+    if (leaves == NULL)
+        abort();
+    for (u_int i = 0; i < count; i++) {
+        fim_entry *entry = &range->entries.entries_val[i];
+        unsigned long size = xdr_sizeof((xdrproc_t)xdr_fim_entry, entry);
+        char *unit = malloc(size);
+        XDR xdrs;
+        if (unit == NULL)
+            abort();
+        xdrmem_create(&xdrs, unit, size, XDR_ENCODE);
+        if (!xdr_fim_entry(&xdrs, entry))
+            abort();
+        leaf(hash, unit, size, leaves + (size_t)i * hash->length);
+        free(unit);
+    }
+    fold(&tree, range->first, range->first + count, tree.height, 0, leaves, next_hash, &hashes, top);
+    folds = compare(top, volume->root.fim_hash_val, hash->length) == 0;
+    free(leaves);
+    return folds;
+}
+
+static bool is_at(const fim_entry *entry, const struct bytes *path)
+{
+    size_t parent = entry->parent.fim_path_len, name = entry->name.fim_name_len;
+    size_t start = parent + (parent > 0);
+
+    return path->size == start + name && compare(path->data, entry->parent.fim_path_val, parent) == 0 &&
+           (parent == 0 || path->data[parent] == '/') &&
+           compare(path->data + start, entry->name.fim_name_val, name) == 0;
+}
+
+static int compare_bytes(const char *one, size_t one_size, const char *two, size_t two_size, bool slash_is_0)
+{
+    for (size_t i = 0; i < one_size && i < two_size; i++) {
+        unsigned char a = one[i], b = two[i];
+        a = slash_is_0 && a == '/' ? 0 : a;
+        b = slash_is_0 && b == '/' ? 0 : b;
+        if (a != b)
+            return a < b ? -1 : 1;
+    }
+    return (one_size > two_size) - (one_size < two_size);
+}
+
+/* Where an entry is in the order, beside the place of a parent and a name (fim-vol-2). */
+static int compare_place(const fim_entry *entry, const struct bytes *parent, const struct bytes *name)
+{
+    int order = compare_bytes(entry->parent.fim_path_val, entry->parent.fim_path_len, parent->data, parent->size, true);
+
+    return order != 0 ? order
+                      : compare_bytes(entry->name.fim_name_val, entry->name.fim_name_len, name->data, name->size, false);
+}
+
+/* fim-range-1, fim-range-2: the range is one of the volume, and breaks none of its rules. */
+static bool is_sound_range(const struct verified *head, const fim_range *range)
+{
+    const fim_volume *volume = &head->statement.claim.fim_claim_u.volume;
+    const struct hash *hash = hash_of(head->statement.hash);
+    const fim_entry *entries = range->entries.entries_val;
+    unsigned char empty[HASH_MAX];
+
+    for (u_int i = 0; i < range->entries.entries_len; i++) {
+        const fim_entry *last = i > 0 ? &entries[i - 1] : NULL;
+        if (!is_sound_entry(&entries[i]) || (entries[i].node.type == FIM_ENTRY_FILE &&
+                                             entries[i].node.fim_node_u.file.content.fim_hash_len != hash->length))
+            return false;
+        if (last != NULL &&
+            compare_place(last, &(struct bytes){entries[i].parent.fim_path_val, entries[i].parent.fim_path_len},
+                          &(struct bytes){entries[i].name.fim_name_val, entries[i].name.fim_name_len}) >= 0)
+            return false;
+    }
+    if (range->entries.entries_len > 0)
+        return range_folds(volume, hash, range);
+    digest(hash, "", 0, empty);
+    return volume->entries == 0 && range->first == 0 && range->proof.proof_len == 0 &&
+           compare(empty, volume->root.fim_hash_val, hash->length) == 0;
+}
+
+bool range_shows(const struct verified *head, const fim_range *range, const struct bytes *parent,
+                 const struct bytes *name, bool *is_there)
+{
+    u_int count = range->entries.entries_len, at = 0;
+    int order = -1;
+
+    if (!is_sound_range(head, range))
+        return false;
+    while (at < count && (order = compare_place(&range->entries.entries_val[at], parent, name)) < 0)
+        at++;
+    *is_there = at < count && order == 0;
+    if (*is_there)
+        return true;
+    if (at < count) /* fim-range-3 */
+        return at > 0 || range->first == 0;
+    return range->first + count == head->statement.claim.fim_claim_u.volume.entries;
+}
+
+/* Steps 3 to 11 of a member whose membership was decoded. */
+static const char *check_member(const fim_membership *membership, const struct verified *head,
+                                const struct expected *expected, struct verified *out)
+{
+    const struct hash *hash = hash_of(head->statement.hash);
+    const fim_entry *entry = &membership->range.entries.entries_val[0];
+    const fim_entry_file *file = &entry->node.fim_node_u.file;
+
+    if (membership->head.hash != head->statement.hash ||
+        compare(membership->head.digest.fim_hash_val, head->tag, hash->length) != 0)
+        return "other-head";
+    if (!is_at(entry, &expected->path))
+        return "wrong-path";
+    if (entry->node.type != FIM_ENTRY_FILE)
+        return "wrong-kind";
+    for (u_int i = 0; i < out->statement.extensions.extensions_len; i++)
+        if (out->statement.extensions.extensions_val[i].critical)
+            return "unknown-extension";
+    if (out->statement.hash != head->statement.hash)
+        return "not-member";
+    if (out->statement.claim.fim_claim_u.content.tree.type != FIM_TREE_RFC9162)
+        return "unsupported";
+    if (!range_folds(&head->statement.claim.fim_claim_u.volume, hash, &membership->range))
+        return "not-member";
+    if (file->content.fim_hash_len != hash->length)
+        return "malformed";
+    digest(hash, out->record.statement.statement_val, out->record.statement.statement_len, out->tag);
+    if (compare(file->content.fim_hash_val, out->tag, hash->length) != 0)
+        return "not-member";
+    if (expected->revoked != NULL && is_version_revoked(&expected->revoked->items, out->statement.hash, out->tag))
+        return "revoked";
+    out->executable = file->executable;
+    return NULL;
+}
+
+const char *verify_member(const struct bytes *record, const struct verified *head, const struct expected *expected,
+                          struct verified *out)
+{
+    const char *verdict;
+    fim_membership membership;
+    const fim_attestation *found = NULL;
+
+    memset(out, 0, sizeof *out);
+    if (!decode_record(record, &out->record))
+        return "malformed";
+    verdict = decode_statement(&out->record, FIM_CONTENT, &out->statement);
+    for (u_int i = 0; i < out->record.attestations.attestations_len; i++)
+        if (out->record.attestations.attestations_val[i].type == FIM_MEMBERSHIP)
+            found = &out->record.attestations.attestations_val[i];
+    if (verdict == NULL && (found == NULL || !decode_membership(found, &membership)))
+        verdict = "not-member";
+    else if (verdict == NULL) {
+        verdict = check_member(&membership, head, expected, out);
+        xdr_free((xdrproc_t)xdr_fim_membership, (char *)&membership);
+    }
+    if (verdict != NULL)
+        free_verified(out);
     else
-        make_tree(&out->tree, hash_of(out->statement.hash), file->content.tree.unit_log2, file->content.tree.size);
+        make_content_tree(out);
+    return verdict;
+}
+
+const char *verify_exported(const struct bytes *data, const struct expected *expected, struct verified *out)
+{
+    fim_exported exported;
+    struct verified head;
+    const char *verdict;
+
+    memset(out, 0, sizeof *out);
+    if (!decode_canonical((xdrproc_t)xdr_fim_exported, data, &exported, sizeof exported)) /* fim-export-1 */
+        return "malformed";
+    verdict = verify_head(&(struct bytes){exported.head.head_val, exported.head.head_len}, expected, &head);
+    if (verdict == NULL) {
+        struct bytes record = {exported.record.record_val, exported.record.record_len};
+        verdict = verify_member(&record, &head, expected, out);
+        free_verified(&head);
+    }
+    xdr_free((xdrproc_t)xdr_fim_exported, (char *)&exported);
     return verdict;
 }
 

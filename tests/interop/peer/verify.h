@@ -26,6 +26,8 @@ struct verified {
     fim_record record;
     fim_statement statement;
     struct tree tree;
+    const fim_hash *root; /* of the content */
+    bool executable;      /* of a member: its entry says it */
     unsigned char tag[HASH_MAX]; /* its length and number are those of tree.hash */
 };
 
@@ -34,6 +36,16 @@ const char *verify_record(const struct bytes *record, const struct expected *exp
 /* The same for a revocation, which has no path; what it revokes is added to what is known as revoked. So it is for one
  * that has expired, whose verdict is record-expired. */
 const char *verify_revocation(const struct bytes *record, const struct expected *expected);
+/* The same for the head of a volume, which has no path and no tree. */
+const char *verify_head(const struct bytes *record, const struct expected *expected, struct verified *out);
+/* The same for the record of a file of a volume, under a head that was verified (fim-member-1). */
+const char *verify_member(const struct bytes *record, const struct verified *head, const struct expected *expected,
+                          struct verified *out);
+/* The same for a fim_exported: its head, then its record (fim-export-2). */
+const char *verify_exported(const struct bytes *data, const struct expected *expected, struct verified *out);
+/* Whether a range of entries shows what is at a place, or that nothing is (fim-range-3). */
+bool range_shows(const struct verified *head, const fim_range *range, const struct bytes *parent,
+                 const struct bytes *name, bool *is_there);
 void free_verified(struct verified *verified);
 
 #endif

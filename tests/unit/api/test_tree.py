@@ -20,7 +20,7 @@ import nfsverity
 from nfsverity import Mismatch, Presentation, StatusError, TrustEntry, VerificationError
 from nfsverity_client.trust_store import Bindings, TrustStore
 from nfsverity_proto.errors import Unreachable, Unsigned, Untrusted, WrongVolume
-from nfsverity_publisher.publication import PublicationError
+from nfsverity_publisher.lock import PublicationError
 from serving import Published, Served, keys, publish_tree, serving
 
 ACCENT = "\N{LATIN SMALL LETTER E WITH ACUTE}"
@@ -126,7 +126,7 @@ def test_sign_and_verify(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     (root / "d" / "f").write_bytes(b"x" * 100_000)
     (root / "g").write_bytes(b"g")
     key, certificate = keys().write(tmp_path)
-    report = nfsverity.sign(root, key=key, certificate=certificate)
+    report = nfsverity.sign(root, key=key, certificate=certificate, form="records")
     assert report.signed == 2
     with caplog.at_level(logging.WARNING, "nfsverity"):
         verified = nfsverity.verify(root / "d" / "f", trust=[certificate])

@@ -14,7 +14,8 @@ from nfsverity_command import failure
 from nfsverity_command.failure import TABLE, Exit, LocalProblem, error_fields, error_text, status_of
 from nfsverity_proto import errors
 from nfsverity_proto.messages import Status
-from nfsverity_publisher.publication import Changed, PublicationError
+from nfsverity_publisher.lock import PublicationError
+from nfsverity_publisher.workers import Changed
 from nfsverity_store.layout import NotPublished, StoreError
 
 

@@ -20,7 +20,8 @@ from nfsverity_client.trust_store import Bindings
 from nfsverity_proto.errors import Mismatch, Unsigned, WrongVolume
 from nfsverity_proto.trust import TrustEntry
 from nfsverity_publisher.keys import SigningKey, load_signing_key, make_key
-from nfsverity_publisher.publication import Options, plan, publish
+from nfsverity_publisher.publication import plan, publish
+from nfsverity_publisher.transaction import Options
 from nfsverity_store.layout import DIRECTORY
 
 UNIT = 4096

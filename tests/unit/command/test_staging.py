@@ -14,6 +14,7 @@ import pytest
 from nfsverity_command import staging
 from nfsverity_command.failure import LocalProblem
 from nfsverity_command.staging import NewTree, new_file
+from nfsverity_proto.errors import NameCollision
 
 
 def put(tree: NewTree, path: bytes, content: bytes = b"new") -> None:
@@ -75,7 +76,7 @@ def test_no_link_leads_out_of_the_destination(tmp_path: Path) -> None:
     (tmp_path / "mirror" / "a").symlink_to(tmp_path / "outside")
     with closing(NewTree(tmp_path / "mirror")) as tree:
         put(tree, b"a/b")
-        with pytest.raises(OSError, match=r"Not a directory|symbolic"):
+        with pytest.raises(LocalProblem, match="mirror/a has to be a directory"):
             tree.commit()
     assert names(tmp_path) == {b"outside", b"mirror", b"mirror/a"}
 
@@ -108,8 +109,76 @@ def test_what_would_be_metadata_is_refused(tmp_path: Path, path: bytes) -> None:
 def test_names_that_collide_are_an_error(tmp_path: Path, first: bytes, second: bytes) -> None:
     with closing(NewTree(tmp_path / "mirror")) as tree:
         put(tree, first)
-        with pytest.raises(LocalProblem, match="takes its name for that of another file"):
+        with pytest.raises(NameCollision, match="takes its name for that of another file"):
             tree.create(second, False)
+
+
+@pytest.mark.spec("fim-link-3")
+@pytest.mark.parametrize("what", ["file", "link", "directory"])
+@pytest.mark.parametrize("first", ["whole", "under way", "stays", "link", "directory"])
+def test_what_is_the_same_name_here_is_never_two(tmp_path: Path, first: str, what: str) -> None:
+    """A file system that takes "Name" for "name" finds there what this run has made; a second name does as well."""
+    (tmp_path / "mirror").mkdir()
+    with closing(NewTree(tmp_path / "mirror", kept=True)) as tree:
+        match first:
+            case "whole":
+                put(tree, b"name")
+            case "under way":
+                os.close(tree.create(b"name", False).fd)
+            case "stays":
+                tree.leave_alone(b"name")
+            case "link":
+                tree.link(b"name", b"target")
+            case "directory":
+                tree.directory(b"name")
+        if first == "directory":
+            os.rename(tree.path / "name", tree.path / "Name")
+        else:
+            os.link(tree.path / "name", tree.path / "Name", follow_symlinks=False)
+        make = {
+            "file": lambda: tree.create(b"Name", False),
+            "link": lambda: tree.link(b"Name", b"target"),
+            "directory": lambda: tree.directory(b"Name"),
+        }[what]
+        with pytest.raises(NameCollision):
+            make()
+
+
+def test_what_a_run_before_left_is_replaced_by_anything(tmp_path: Path) -> None:
+    tree = NewTree(tmp_path / "mirror", kept=True)
+    put(tree, b"d/file")
+    put(tree, b"d/was-file")
+    tree.link(b"was-link", b"/")
+    tree.link(b"gone", b"/")
+    tree.directory(b"was-directory/deeper")
+    tree.leave()
+    with closing(NewTree(tmp_path / "mirror", kept=True)) as again:
+        assert again.resumed
+        put(again, b"was-directory")
+        put(again, b"was-link/below")
+        again.link(b"d/was-file", b"file")
+        again.directory(b"empty")
+        again.commit()
+    found = {b"was-directory", b"was-link", b"was-link/below", b"d", b"d/was-file", b"empty"}
+    assert names(tmp_path / "mirror") == found
+
+
+def test_the_place_itself_is_no_name_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "mirror").mkdir()
+    with closing(NewTree(tmp_path / "mirror", kept=True)) as tree:
+        for name in (tree.path.name, tree.path.name.upper()):
+            with pytest.raises(LocalProblem, match="until they are whole"):
+                tree.create(os.fsencode(name) + b"/x", False)
+
+
+def test_two_for_one_destination(tmp_path: Path) -> None:
+    with closing(NewTree(tmp_path / "mirror", kept=True)) as tree:
+        with pytest.raises(LocalProblem, match="another get is writing"):
+            NewTree(tmp_path / "mirror", kept=True)
+        put(tree, b"a")
+        tree.commit()
+    with closing(NewTree(tmp_path / "mirror", kept=True)) as again:
+        assert not again.resumed
 
 
 def test_the_longest_path_there_is_fits(tmp_path: Path) -> None:

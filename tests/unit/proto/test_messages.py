@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 
 from nfsverity_proto import messages as m
 from nfsverity_proto import rpc
+from nfsverity_proto.entry import DirectoryNode, Entry, FileNode, LinkNode
+from nfsverity_proto.entry_range import EntryRange
 from nfsverity_proto.errors import MalformedMessage, StatusError
 from nfsverity_proto.messages import Status
 from nfsverity_proto.record import Fingerprint
 from nfsverity_proto.statement import Tag, Time
-from oracle import merkle, xdr
+from oracle import merkle, volumes, xdr
 
 DRAFT = ElementTree.parse(Path(__file__).parents[3] / "spec" / "draft-nfsverity-file-integrity-protocol-00.xml")
 PROCEDURES = list(m.PROCEDURES.values())
@@ -85,6 +87,14 @@ attributes = struct(m.Attributes, enum(m.FileType), boolean, boolean, number(2**
 tag = digest(Tag)
 hole = struct(m.Hole, uint, uint)
 entry = struct(m.Entry, opaque(255), handle, attributes)
+of_volume = st.sampled_from(
+    [
+        (Entry(b"", b"f", FileNode(True, b"h" * 32)), volumes.Entry(b"", b"f", volumes.FILE, 1, b"h" * 32)),
+        (Entry(b"d/e", b"l", LinkNode(b"../f")), volumes.Entry(b"d/e", b"l", volumes.LINK, content=b"../f")),
+        (Entry(b"d", b"e", DirectoryNode()), volumes.Entry(b"d", b"e", volumes.DIRECTORY)),
+    ]
+).map(lambda pair: (pair[0], pair[1].encode()))
+entry_range = struct(EntryRange, uhyper, array(of_volume, 1024), proof)
 nothing: Pairs = st.just((None, b""))
 
 ARGUMENTS: dict[str, Pairs] = {
@@ -100,6 +110,8 @@ ARGUMENTS: dict[str, Pairs] = {
     "GETATTR": struct(m.GetattrArgs, handle),
     "REVOCATION": struct(m.RevocationArgs, handle, st.binary(max_size=32).map(lambda d: (d, xdr.opaque(d)))),
     "PLAIN": struct(m.PlainArgs, handle, uhyper, uint),
+    "ENTRIES": struct(m.EntriesArgs, tag, path, opaque(255), uint),
+    "BULK": struct(m.BulkArgs, tag, path, opaque(255), uint, uint),
 }
 RESULTS: dict[str, Pairs] = {
     "LIMITS": struct(m.LimitsOk, uint, uint, uint, uint, uint, array(uint, 32), array(uint, 32)),
@@ -114,6 +126,8 @@ RESULTS: dict[str, Pairs] = {
     "GETATTR": attributes,
     "REVOCATION": struct(m.RevocationOk, record),
     "PLAIN": struct(m.PlainOk, number(2**63 - 1, xdr.uhyper), boolean, opaque(4_194_304)),
+    "ENTRIES": struct(m.EntriesOk, entry_range),
+    "BULK": struct(m.BulkOk, entry_range, array(struct(m.BulkItem, opaque(8192), uint), 1024), opaque(2_097_152)),
 }
 
 
@@ -122,7 +136,7 @@ RESULTS: dict[str, Pairs] = {
 
 def test_the_procedures_are_those_of_the_draft() -> None:
     assert [procedure.name for procedure in PROCEDURES] == list(STATUSES)
-    assert list(m.PROCEDURES) == [procedure.number for procedure in PROCEDURES] == list(range(1, 13))
+    assert list(m.PROCEDURES) == [procedure.number for procedure in PROCEDURES] == list(range(1, 15))
     assert (m.PROGRAM, m.VERSION) == (0x3046494D, 1)
 
 
@@ -294,6 +308,9 @@ BOUNDS: list[tuple[str, m.Procedure[Any, Any], Callable[[bytes], bytes], int]] =
     ("fetched data", m.FETCH, lambda data: bytes(12) + xdr.opaque(data), 1_048_576),
     ("revocation", m.REVOCATION, xdr.opaque, 65_536),
     ("plain data", m.PLAIN, lambda data: bytes(12) + xdr.opaque(data), 4_194_304),
+    ("range proof", m.ENTRIES, lambda data: bytes(12) + xdr.opaque(data), 8192),
+    ("bulk statement", m.BULK, lambda data: bytes(16) + xdr.array([xdr.opaque(data) + bytes(4)]) + bytes(4), 8192),
+    ("bulk data", m.BULK, lambda data: bytes(20) + xdr.opaque(data), 2_097_152),
     ("read proof", m.READ, lambda data: xdr.opaque(data) + bytes(8), 8192),
     ("read data", m.READ, lambda data: bytes(8) + xdr.opaque(data), 4_194_304),
 ]
@@ -308,10 +325,13 @@ def test_opaques_of_results_have_their_bounds(
         procedure.decode_result(xdr.uint(0) + encode(bytes(most + 1)))
 
 
+SOME_ENTRY = volumes.Entry(b"", b"e", volumes.DIRECTORY).encode()
 COUNTS: list[tuple[str, m.Procedure[Any, Any], Callable[[int], bytes], int]] = [
     ("certificates", m.CERTIFICATE, lambda n: xdr.array([xdr.opaque(b"d")] * n), 8),
     ("holes", m.READ, lambda n: bytes(4) + xdr.array([bytes(8)] * n) + bytes(4), 256),
     ("entries", m.READDIR, lambda n: xdr.array([xdr.opaque(b"n") + bytes(4) + attributes_of()] * n) + bytes(4), 1024),
+    ("range", m.ENTRIES, lambda n: bytes(8) + xdr.array([SOME_ENTRY] * n) + bytes(4), 1024),
+    ("items", m.BULK, lambda n: bytes(16) + xdr.array([bytes(8)] * n) + bytes(4), 1024),
     ("hashes", m.LIMITS, lambda n: bytes(20) + xdr.array([bytes(4)] * n) + bytes(4), 32),
     ("tree types", m.LIMITS, lambda n: bytes(24) + xdr.array([bytes(4)] * n), 32),
 ]
@@ -430,7 +450,7 @@ def test_a_tag_or_fingerprint_of_another_length_is_refused(number: int) -> None:
 
 @every_procedure
 def test_no_call_is_longer_than_the_draft_says(procedure: m.Procedure[Any, Any]) -> None:
-    """5,076 bytes: a call's header with two opaque_auth of 400 bytes, and the arguments of FETCH or RESOLVE."""
+    """5,280 bytes: a call's header with two opaque_auth of 400 bytes, and the arguments of BULK."""
     longest = {
         "LIMITS": None,
         "RESOLVE": m.ResolveArgs(bytes(128), bytes(4095)),
@@ -444,8 +464,10 @@ def test_no_call_is_longer_than_the_draft_says(procedure: m.Procedure[Any, Any])
         "GETATTR": m.GetattrArgs(bytes(128)),
         "REVOCATION": m.RevocationArgs(bytes(128), bytes(32)),
         "PLAIN": m.PlainArgs(bytes(128), 0, 0),
+        "ENTRIES": m.EntriesArgs(Tag(99, bytes(64)), bytes(4095), bytes(255), 2),
+        "BULK": m.BulkArgs(Tag(99, bytes(64)), bytes(4095), bytes(255), 2, 0),
     }[procedure.name]
     length = len(procedure.encode_call(1, longest)) - 4 + 2 * 400
-    assert length <= 5076
-    if procedure is m.FETCH:
-        assert length == 5076
+    assert length <= 5280
+    if procedure is m.BULK:
+        assert length == 5280

@@ -58,8 +58,9 @@ def test_no_module_needs_the_cryptography_library_before_it_is_used() -> None:
 def test_the_chapters_import_each_other_in_the_order_in_which_data_passes() -> None:
     """Importing one does not import those that come after it."""
     order = [
-        "errors", "xdr", "hashes", "tree", "proof", "fsverity", "path", "statement", "record", "signature",
-        "der", "certificate", "trust", "revocation", "marks", "verification", "glob", "policy",
+        "errors", "xdr", "hashes", "tree", "proof", "fsverity", "path", "statement", "entry", "entry_range",
+        "membership", "record", "signature", "der", "certificate", "trust", "revocation", "marks", "verification",
+        "member", "exported", "glob", "policy",
         "rpc", "messages", "slices", "url",
     ]  # fmt: skip
     assert sorted([*order, "__init__"]) == [path.stem for path in MODULES]

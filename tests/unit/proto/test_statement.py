@@ -272,9 +272,15 @@ def test_the_kind_is_judged_before_anything_behind_it(kind: int) -> None:
 
 
 @pytest.mark.spec("fim-kind-1")
-def test_a_kind_that_is_a_place_is_never_decoded() -> None:
+def test_a_head_is_no_file() -> None:
+    data = records.Statement(kind=records.VOLUME).encode()
     with pytest.raises(WrongKind):
-        decode_statement(records.Statement(kind=records.VOLUME).encode())
+        decode_statement(data, Kind.FILE)
+    assert decode_statement(data).kind is Kind.VOLUME
+    with pytest.raises(Malformed):
+        decode_statement(records.Statement(kind=records.VOLUME, entries=2**63).encode())
+    with pytest.raises(Malformed):
+        decode_statement(records.Statement(kind=records.VOLUME, root=bytes(31)).encode())
 
 
 KEY, OTHER_KEY = (records.PUBLIC_KEY, 1, bytes(32)), (records.PUBLIC_KEY, 1, bytes(31) + b"\1")

@@ -25,17 +25,11 @@ from nfsverity_proto.statement import NO_END, File, Kind, decode_statement
 from nfsverity_proto.trust import TrustEntry
 from nfsverity_proto.verification import Expected, verify_record
 from nfsverity_publisher import publication, workers
-from nfsverity_publisher.lock import Busy
-from nfsverity_publisher.publication import (
-    RACY,
-    Options,
-    PublicationError,
-    Report,
-    plan,
-    publish,
-)
-from nfsverity_store.index import open_index
+from nfsverity_publisher.lock import Busy, PublicationError
+from nfsverity_publisher.publication import RACY, plan, publish
+from nfsverity_publisher.transaction import Options, Report
 from nfsverity_store.layout import DIRECTORY, Head, StoreError, head_path, read_head
+from nfsverity_store.published import open_published
 from oracle import merkle
 from serving import Keys, fresh_keys, keys
 
@@ -60,7 +54,7 @@ def sign(root: Path, *below: str, by: Sequence[Keys] = (), **options: object) ->
 
 
 def records(root: Path) -> dict[bytes, bytes]:
-    _, index = open_index(root)
+    _, index = open_published(root)
     found = {path: entry.record for path, entry in index.files() if entry.record is not None}
     index.close()
     return found
@@ -201,7 +195,7 @@ def test_rehash_finds_a_change_that_stat_does_not_tell(tree: Path, monkeypatch: 
     with (tree / "top").open("r+b") as file:
         file.write(b"TOP")
     # As a file system would that lost the change of the times.
-    _, index = open_index(tree)
+    _, index = open_published(tree)
     known = index.by_path(b"top")
     index.close()
     assert known is not None
@@ -229,7 +223,7 @@ def test_files_that_went_lose_their_records(tree: Path) -> None:
     assert set(records(tree)) == {b"d/f"}
     shutil.rmtree(tree / "d")
     assert sign(tree).removed == 1
-    _, index = open_index(tree)
+    _, index = open_published(tree)
     assert index.children(1) == []
     index.close()
 

@@ -25,8 +25,8 @@ from nfsverity_proto.trust import TrustEntry
 from nfsverity_proto.verification import Expected, Verified, verify_record, verify_revocation
 from nfsverity_publisher.lock import PublicationError
 from nfsverity_publisher.revocation import RevocationReport, revoke
-from nfsverity_store.index import open_index
 from nfsverity_store.layout import DIRECTORY, NotPublished, StoreError, read_head
+from nfsverity_store.published import open_published
 from nfsverity_store.revocation import PublishedRevocation, certificates_path, revocation_path
 from serving import Keys, Published, fresh_keys, keys, publish_tree
 
@@ -61,7 +61,7 @@ def verified(tree: Published, by: Keys, revoked: Revoked = NOTHING_REVOKED, now:
 
 
 def record(tree: Published, path: bytes) -> bytes:
-    _, index = open_index(tree.root)
+    _, index = open_published(tree.root)
     try:
         entry = index.by_path(path)
     finally:

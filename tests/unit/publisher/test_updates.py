@@ -18,11 +18,13 @@ from nfsverity_proto.hashes import hash_by_number
 from nfsverity_proto.record import decode_record, encode_record
 from nfsverity_proto.statement import File, Kind, decode_statement
 from nfsverity_publisher import workers
-from nfsverity_publisher.publication import Change, Options, PublicationError, Report, publish
+from nfsverity_publisher.lock import PublicationError
+from nfsverity_publisher.publication import publish
+from nfsverity_publisher.transaction import Change, Options, Report
 from nfsverity_store import update
-from nfsverity_store.index import open_index
 from nfsverity_store.kept import kept_tree
 from nfsverity_store.layout import DIRECTORY, TREES, read_head
+from nfsverity_store.published import open_published
 from oracle import merkle
 from serving import Keys, fresh_keys, keys
 
@@ -40,7 +42,7 @@ def sign(root: Path, *changed: tuple[int, int | None], by: Sequence[Keys] = (), 
 
 def published(root: Path) -> tuple[File, bytes, bytes]:
     """What is said of the file `f`, and its whole kept tree; with the record."""
-    _, index = open_index(root)
+    _, index = open_published(root)
     entry = index.by_path(b"f")
     index.close()
     assert entry is not None
@@ -224,7 +226,7 @@ class TestHashedInWhole:
         else:
             (tree / "g").write_bytes(b"x" * (21 * UNIT))
             publish(tree, [b"g"], [keys().signing], Options(unit_log2=12))
-            _, index = open_index(tree)
+            _, index = open_published(tree)
             other = index.by_path(b"g")
             index.close()
             assert other is not None

@@ -74,7 +74,7 @@ def test_no_fork_where_there_are_threads() -> None:
     end = threading.Event()
     thread = threading.Thread(target=end.wait)
     thread.start()
-    method = workers._start_method()
+    method = workers.start_method()
     end.set()
     thread.join()
     assert method == "spawn"
@@ -96,7 +96,7 @@ def test_a_worker_ignores_interrupts_before_it_begins(
         ignored.append(bool(int(mask, 16) >> (signal.SIGINT - 1) & 1))
 
     monkeypatch.setattr(BaseProcess, "start", start_and_look)
-    monkeypatch.setattr(workers, "_start_method", lambda: method)
+    monkeypatch.setattr(workers, "start_method", lambda: method)
     handler, found = signal.getsignal(signal.SIGINT), []
 
     def run() -> None:

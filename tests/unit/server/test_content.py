@@ -24,10 +24,11 @@ from nfsverity_proto.certificate import parse_certificate
 from nfsverity_proto.messages import Status
 from nfsverity_proto.record import Fingerprint, decode_record
 from nfsverity_publisher.keys import SigningKey
-from nfsverity_publisher.publication import Options, publish
+from nfsverity_publisher.publication import publish
+from nfsverity_publisher.transaction import Options
 from nfsverity_server import connection, data, listener, service
-from nfsverity_store.index import open_index
 from nfsverity_store.layout import DIRECTORY, read_head
+from nfsverity_store.published import open_published
 from oracle import merkle, signers
 from serving import Published, publish_tree
 from unit.server.raw import Raw
@@ -125,7 +126,7 @@ def test_fetch(hashed: Any, name: str) -> None:
 
 @pytest.mark.spec("fip-record-1", "fip-record-3", "fip-server-9")
 def test_the_record_is_that_which_was_published(client: Raw, published: Published) -> None:
-    _, index = open_index(published.root)
+    _, index = open_published(published.root)
     for path, entry in index.files():
         for known in (b"", b"k" * 32):
             result = client.call(m.RECORD, m.RecordArgs(client.handle(path), known, 60_000))

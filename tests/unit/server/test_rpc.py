@@ -53,7 +53,7 @@ def test_null(client: Raw) -> None:
 @pytest.mark.spec("fip-rpc-4", "fip-rpc-5", "fip-rpc-7", "fip-rpc-10")
 @pytest.mark.parametrize("cred", [NO_AUTH, uint(1) + opaque(b"not what AUTH_SYS looks like"), uint(0) + opaque(b"x")])
 @pytest.mark.parametrize("verf", [NO_AUTH, uint(6) + opaque(b"whatever"), uint(99) + opaque(b"y" * 400)])
-@pytest.mark.parametrize("proc", range(13))
+@pytest.mark.parametrize("proc", range(15))
 def test_credentials_that_are_accepted(client: Raw, cred: bytes, verf: bytes, proc: int) -> None:
     reply = answer(client, call(proc, b"", cred=cred, verf=verf))
     assert reply[:16] == SUCCESS
@@ -72,7 +72,7 @@ REFUSALS = [
     ({"cred": uint(7) + opaque(b"")}, uint(1) + uint(1) + uint(1) + uint(2)),
     ({"prog": m.PROGRAM + 1}, SUCCESS + uint(1)),
     ({"vers": 2}, SUCCESS + uint(2) + uint(1) + uint(1)),
-    ({"proc": 13}, SUCCESS + uint(3)),
+    ({"proc": 15}, SUCCESS + uint(3)),
     ({"arguments": GARBAGE}, SUCCESS + uint(4)),
 ]
 """What is wrong with a call, and the reply; the first that applies is the answer."""
@@ -89,8 +89,8 @@ def test_the_first_refusal_that_applies(client: Raw, first: int) -> None:
     assert answer(client, call(**alone)) == REFUSALS[first][1]  # type: ignore[arg-type]
 
 
-@pytest.mark.spec("fip-rpc-11", "fip-ext-7")
-@pytest.mark.parametrize("proc", [13, 14, 15, 16, 17, 18, 2**32 - 1])
+@pytest.mark.spec("fip-rpc-11", "fip-ext-8")
+@pytest.mark.parametrize("proc", [15, 16, 17, 18, 19, 2**32 - 1])
 def test_procedures_that_are_not_there(client: Raw, proc: int) -> None:
     assert answer(client, call(proc)) == SUCCESS + uint(3)
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nfsverity_store.index import ROOT_ID, FileRow, Index, Seen, open_index
+from nfsverity_store.index import ROOT_ID, FileRow, Index, Seen
 from nfsverity_store.layout import (
     DIRECTORY,
     Head,
@@ -25,6 +25,7 @@ from nfsverity_store.layout import (
     head_path,
     read_head,
 )
+from nfsverity_store.published import open_published
 
 SEEN = Seen(5, -1, 2**62, 2**63 - 1)
 
@@ -126,7 +127,7 @@ def test_names_come_in_byte_order(names: set[bytes], after: bytes) -> None:
 
 def test_the_head_says_what_was_written(tmp_path: Path) -> None:
     publish(tmp_path, HEAD)
-    head, index = open_index(tmp_path)
+    head, index = open_published(tmp_path)
     assert head == HEAD
     assert index.by_path(b"") is not None
     index.close()
@@ -156,20 +157,20 @@ def test_a_head_that_is_nonsense(tmp_path: Path, data: bytes) -> None:
 
 def test_no_head_at_all(tmp_path: Path) -> None:
     with pytest.raises(NotPublished):
-        open_index(tmp_path)
+        open_published(tmp_path)
 
 
 def test_an_index_that_is_nonsense(tmp_path: Path) -> None:
     publish(tmp_path, HEAD)
     (tmp_path / DIRECTORY / HEAD.index).write_bytes(b"nonsense that is no database")
     with pytest.raises(StoreError):
-        open_index(tmp_path)
+        open_published(tmp_path)
 
 
 def test_an_index_that_is_empty(tmp_path: Path) -> None:
     publish(tmp_path, HEAD)
     (tmp_path / DIRECTORY / HEAD.index).write_bytes(b"")
-    _, index = open_index(tmp_path)
+    _, index = open_published(tmp_path)
     with contextlib.closing(index), pytest.raises(StoreError):
         index.by_path(b"")
 
@@ -178,12 +179,12 @@ def test_an_index_that_is_missing(tmp_path: Path) -> None:
     publish(tmp_path, HEAD)
     (tmp_path / DIRECTORY / HEAD.index).unlink()
     with pytest.raises(StoreError):
-        open_index(tmp_path)
+        open_published(tmp_path)
 
 
 def test_an_index_that_is_open_is_not_written(tmp_path: Path) -> None:
     publish(tmp_path, HEAD)
-    _, index = open_index(tmp_path)
+    _, index = open_published(tmp_path)
     with pytest.raises(StoreError):
         index.put_files([row(ROOT_ID, b"f")])
     index.close()

@@ -1,0 +1,80 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The head of the volume that a server serves: the one that is accepted now (fip, "Volumes")."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import TYPE_CHECKING
+
+from nfsverity_proto import messages as m
+from nfsverity_proto.errors import MalformedMessage, StatusError, Unsigned
+
+from .marks import Judged
+
+if TYPE_CHECKING:
+    from .session import Session
+
+
+class Heads:
+    """Asks for the head when it is first needed, and for a newer one when something shows that there may be one.
+
+    What is accepted is never replaced by what is not strictly newer (fim-head-4), and its mark is durable before
+    anything is taken from under it.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._asking = asyncio.Lock()
+        self._asked = False
+        self.accepted: Judged | None = None
+
+    def begin_again(self) -> None:
+        """Another event loop is used from now on."""
+        self._asking = asyncio.Lock()
+
+    async def current(self) -> Judged | None:
+        """The head, verified; None where the server serves no volume.
+
+        Raises `VerificationError`, also where a volume had a head before (fip-vol-1); `StatusError`, `PeerError`.
+        """
+        if self._asked:
+            return self.accepted
+        async with self._asking:
+            if not self._asked:
+                try:
+                    record = (await self._session.call(m.RECORD, m.RecordArgs(m.ROOT_HANDLE, b"", 0))).record
+                except StatusError as error:
+                    if self._session.has_mark_of_head():
+                        raise Unsigned(f"the volume had a head, and the server gives none ({error})") from error
+                    if error.status is not m.Status.IS_DIRECTORY:
+                        raise
+                else:
+                    self.accepted = await self._session.judge_head(record)
+                self._asked = True
+        return self.accepted
+
+    async def after(self, head: Judged) -> Judged | None:
+        """A head that is newer than `head`: one that was accepted meanwhile, or that the server has; None for none.
+
+        Raises as `current`.
+        """
+        async with self._asking:
+            present = self.accepted or head
+            if present.verified.when.generation > head.verified.when.generation:
+                return present
+            known = hashlib.sha256(present.verified.data).digest()
+            try:
+                record = (await self._session.call(m.RECORD, m.RecordArgs(m.ROOT_HANDLE, known, 0))).record
+            except StatusError as error:
+                if error.status is m.Status.UNCHANGED:
+                    return None
+                raise Unsigned(f"the volume had a head, and the server gives none ({error})") from error
+            if hashlib.sha256(record).digest() == known:
+                raise MalformedMessage("a reply to RECORD has the record that was known (fip-record-4)")
+            newer = await self._session.judge_head(record)
+            if newer.verified.when.generation <= present.verified.when.generation:
+                return None
+            self.accepted = newer
+            return newer

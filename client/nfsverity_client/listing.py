@@ -1,0 +1,175 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a served directory has: verified and complete in a volume, else the server's word (fip, "Volumes")."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from nfsverity_proto import messages as m
+from nfsverity_proto.entry import DirectoryNode, EntryType, FileNode, LinkNode
+from nfsverity_proto.errors import MalformedMessage, Stale
+from nfsverity_proto.path import join_path
+from nfsverity_proto.statement import Time
+from nfsverity_proto.verification import Expected, Verified
+
+from .marks import Judged
+from .session import Session
+from .volume import HEADS_MAX, Member, NewHead, find, member_at, members, members_between
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One name of a served tree."""
+
+    path: bytes
+    type: EntryType
+    has_record: bool
+    is_verified: bool
+    """Whether a volume shows it, and all that is beside it; else it is the server's word."""
+    executable: bool = False
+    size: int | None = None
+    """Bytes of a file, where it is known."""
+    mtime: Time | None = None
+    target: bytes | None = None
+    """Of a link."""
+
+    @property
+    def name(self) -> bytes:
+        return self.path.rpartition(b"/")[2]
+
+
+async def list_below(
+    session: Session, path: bytes, *, deep: bool = False, by_word: bool = False
+) -> AsyncGenerator[Listed, None]:
+    """What is in a directory, and with `deep` below it; of a file, itself. `by_word`: nothing is verified.
+
+    Raises `VerificationError` (in a volume also `Absent`), `StatusError`, `PeerError`.
+    """
+    head = None if by_word else await session.heads.current()
+    if head is None:
+        async with aclosing(_by_word(session, path, deep)) as entries:
+            async for entry in entries:
+                yield entry
+        return
+    async with aclosing(take_below(session, path, deep=deep, most=0)) as found:
+        async for member in found:
+            if member.error is not None:
+                raise member.error
+            yield _listed(member)
+
+
+async def take_below(session: Session, path: bytes, *, deep: bool, most: int) -> AsyncGenerator[Member, None]:
+    """The entries of a volume at a path, all under one head; contents of small files with them, `most` bytes at a time.
+
+    Raises `Stale` where the volume changed in the middle of it; else as `list_below`.
+    """
+    head = await session.heads.current()
+    begun = False
+    for _ in range(HEADS_MAX):
+        if head is None:
+            break
+        try:
+            async with aclosing(_take(session, head, path, deep, most)) as found:
+                async for member in found:
+                    begun = True
+                    yield member
+            return
+        except NewHead:
+            if begun:
+                raise Stale("the volume changed while all of it was taken") from None
+            head = await session.heads.after(head)
+    else:
+        raise Stale("the volume changes faster than it can be read", where=session.url_of(path))
+    raise MalformedMessage("the server has another head than the one that it gives (fip-entries-3)")
+
+
+async def take_between(
+    session: Session, head: Judged, first: bytes, last: bytes, count: int, most: int
+) -> AsyncGenerator[Member, None]:
+    """What `take_below` gave under `head` without contents, once more with them: the entries from one path to another.
+
+    There may be fewer than `count` that they are. Raises as `take_below`.
+    """
+    judge = _judging(session, head)
+    try:
+        found = members_between(session, head.verified, first, last, count, most=most, judge=judge)
+        async with aclosing(found) as between:
+            async for member in between:
+                yield member
+    except NewHead:
+        raise Stale("the volume changed while all of it was taken") from None
+
+
+def _judging(session: Session, head: Judged) -> Callable[[Verified], None]:
+    def judge(verified: Verified) -> None:
+        url = session.url_of(verified.path)
+        volumes = frozenset((verified.volume,))
+        session.check_member(verified, head.verified, Expected(verified.path, volumes, url), ())
+
+    return judge
+
+
+async def _take(session: Session, head: Judged, path: bytes, deep: bool, most: int) -> AsyncGenerator[Member, None]:
+    judge = _judging(session, head)
+    at = path
+    if path:
+        found = await find(session, path)
+        if found is not None:
+            at, entry = found
+            if entry is not None and not isinstance(entry.node, DirectoryNode):
+                yield await member_at(session, head.verified, at, most=most, judge=judge)
+                return
+    async with aclosing(members(session, head.verified, at, deep=deep, most=most, judge=judge)) as all_below:
+        async for member in all_below:
+            yield member
+
+
+def _listed(member: Member) -> Listed:
+    entry, verified = member.entry, member.verified
+    match entry.node:
+        case FileNode():
+            if verified is None:
+                return Listed(entry.path, EntryType.FILE, True, True, entry.node.executable)
+            content = verified.content
+            return Listed(
+                entry.path, EntryType.FILE, True, True, entry.node.executable, content.tree.size, content.mtime
+            )
+        case LinkNode():
+            return Listed(entry.path, EntryType.LINK, True, True, target=entry.node.target)
+    return Listed(entry.path, EntryType.DIRECTORY, True, True)
+
+
+async def _by_word(session: Session, path: bytes, deep: bool) -> AsyncGenerator[Listed, None]:
+    found = await session.resolve(path)
+    if found.attributes.type is m.FileType.FILE:
+        yield _said(path, found.attributes)
+        return
+    directories = [path]
+    while directories:
+        at = directories.pop()
+        deeper: list[bytes] = []
+        async for entry in session.list(at):
+            try:
+                below = join_path(at, entry.name)
+            except ValueError as error:
+                raise MalformedMessage(f"the server lists {error}") from error
+            yield _said(below, entry.attributes)
+            if deep and entry.attributes.type is m.FileType.DIRECTORY:
+                deeper.append(below)
+        directories += reversed(deeper)
+
+
+def _said(path: bytes, attributes: m.Attributes) -> Listed:
+    is_directory = attributes.type is m.FileType.DIRECTORY
+    return Listed(
+        path,
+        EntryType.DIRECTORY if is_directory else EntryType.FILE,
+        attributes.has_record,
+        False,
+        attributes.executable,
+        None if is_directory else attributes.size,
+        attributes.mtime,
+    )

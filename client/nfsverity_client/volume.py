@@ -1,0 +1,316 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The volume that a server serves: what is in it, and what is not, by ranges of its entries (fip, "Volumes").
+
+Nothing here is the server's word: a range that does not fold to the signed root is never looked at.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from nfsverity_proto import messages as m
+from nfsverity_proto.entry import Entry, FileNode, Key, LinkNode, key_of, key_of_path
+from nfsverity_proto.entry_range import EntryRange, entry_at, verify_range
+from nfsverity_proto.errors import (
+    Absent,
+    LinkOutside,
+    MalformedMessage,
+    Mismatch,
+    OtherHead,
+    StatusError,
+    VerificationError,
+)
+from nfsverity_proto.hashes import Hash, hash_by_number
+from nfsverity_proto.member import verify_listed
+from nfsverity_proto.path import split_path
+from nfsverity_proto.tree import root
+from nfsverity_proto.verification import Verified
+
+if TYPE_CHECKING:
+    from .session import Session
+
+ENTRIES_AT_ONCE = 512
+LINKS_MAX = 40
+"""Links that are followed for one path."""
+HEADS_MAX = 5
+"""Newer heads that are turned to while one thing is looked up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An entry of a volume, verified; of a file also what its statement says, and maybe its whole content."""
+
+    entry: Entry
+    verified: Verified | None
+    """Of a file, where the statement came."""
+    content: memoryview | None
+    """Verified. None where it did not come; then it is opened like any file."""
+    error: VerificationError | None = None
+    """Why what came of a file does not verify."""
+
+    @property
+    def path(self) -> bytes:
+        return self.entry.path
+
+    @property
+    def is_file(self) -> bool:
+        return isinstance(self.entry.node, FileNode)
+
+
+class NewHead(Exception):
+    """The server has another head by now than the one that the call was about."""
+
+
+async def look_up(session: Session, head: Verified, path: bytes) -> Entry | None:
+    """The entry at a path, not empty; None where it is shown that there is none (fim-range-3).
+
+    Raises `NewHead`, `VerificationError`, `StatusError`, `PeerError`.
+    """
+    key = key_of_path(path)
+    parent, _, name = path.rpartition(b"/")
+    try:
+        found = (await session.call(m.ENTRIES, m.EntriesArgs(head.tag, parent, name, 2))).range
+    except StatusError as error:
+        raise _changed(error) from error
+    _check(session, head, found, key, 2)
+    try:
+        return entry_at(head.head, found, key)
+    except ValueError as error:
+        raise MalformedMessage(f"a reply to ENTRIES: {error} (fip-entries-6)") from error
+
+
+def _changed(error: StatusError) -> Exception:
+    """What a status of a call that names a head is to be raised as."""
+    return NewHead() if error.status is m.Status.CHANGED else error
+
+
+def _check(session: Session, head: Verified, found: EntryRange, key: Key, count: int) -> None:
+    """That a range is of the volume, whose head has not expired, and begins where it was asked for.
+
+    Raises `MalformedMessage`, `VerificationError`.
+    """
+    if len(found.entries) > count:
+        raise MalformedMessage(f"a range of {len(found.entries)} entries where {count} were asked for (fip-entries-6)")
+    try:
+        verify_range(head.head, hash_by_number(head.statement.hash), found)
+    except ValueError as error:
+        raise MalformedMessage(f"a range of entries: {error} (fip-entries-6)") from error
+    session.check_still_valid(head)
+    if found.first and found.entries[0].key >= key:
+        raise MalformedMessage("a range that begins behind what was asked for (fip-entries-6)")
+
+
+async def members(
+    session: Session,
+    head: Verified,
+    path: bytes,
+    *,
+    deep: bool,
+    most: int,
+    judge: Callable[[Verified], None],
+) -> AsyncGenerator[Member, None]:
+    """What is in a directory and, with `deep`, below it: all of it, in the order of the volume (fim-range-4).
+
+    Contents of small files come along, `most` bytes at a time; the view of one is valid until the next member is asked
+    for. `judge` raises where a file that is a member is refused.
+    Raises `NewHead`, `VerificationError`, `StatusError`, `PeerError`.
+    """
+    hash = hash_by_number(head.statement.hash)
+    low: Key = key_of(path, b"")
+    inside = path.replace(b"/", b"\0")
+    while True:
+        parent, name = low[0].replace(b"\0", b"/"), low[1]
+        arguments = m.BulkArgs(head.tag, parent, name, ENTRIES_AT_ONCE, most)
+        try:
+            held = await session.call_holding(m.BULK, arguments)
+        except StatusError as error:
+            raise _changed(error) from error
+        try:
+            ok = held.ok
+            _check(session, head, ok.range, low, ENTRIES_AT_ONCE)
+            is_last = ok.range.first + len(ok.range.entries) == head.head.entries
+            if not is_last and ok.range.entries[-1].key <= low:
+                raise MalformedMessage("a range with nothing behind what was asked for (fip-entries-6)")
+            items = _items(ok, most)
+            if not most:
+                held.release()  # nothing is a view of it: who stops here holds nothing
+            for entry, content, item in items:
+                if entry.key <= low:
+                    continue
+                above = entry.key[0]
+                if above != inside and not (deep and (not inside or above.startswith(inside + b"\0"))):
+                    return
+                low = entry.key
+                yield _member(head, hash, entry, content, item.statement, judge)
+            if is_last:
+                return
+        finally:
+            held.release()
+
+
+async def member_at(
+    session: Session, head: Verified, path: bytes, *, most: int, judge: Callable[[Verified], None]
+) -> Member:
+    """The one entry at a path, which is there. Raises as `members`."""
+    parent, _, name = path.rpartition(b"/")
+    try:
+        held = await session.call_holding(m.BULK, m.BulkArgs(head.tag, parent, name, 2, most))
+    except StatusError as error:
+        raise _changed(error) from error
+    try:
+        _check(session, head, held.ok.range, key_of(parent, name), 2)
+        for entry, content, item in _items(held.ok, most):
+            if entry.path == path:
+                member = _member(head, hash_by_number(head.statement.hash), entry, content, item.statement, judge)
+                return replace(member, content=None if member.content is None else memoryview(bytes(member.content)))
+    finally:
+        held.release()
+    raise MalformedMessage("a range without the entry that was there before (fip-entries-6)")
+
+
+async def members_between(
+    session: Session,
+    head: Verified,
+    first: bytes,
+    last: bytes,
+    count: int,
+    *,
+    most: int,
+    judge: Callable[[Verified], None],
+) -> AsyncGenerator[Member, None]:
+    """The entries from one path to another, which are `count`, or as many of them as come at once. As `members`."""
+    low, high = key_of_path(first), key_of_path(last)
+    parent, _, name = first.rpartition(b"/")
+    count = min(count + 1, ENTRIES_AT_ONCE)
+    try:
+        held = await session.call_holding(m.BULK, m.BulkArgs(head.tag, parent, name, count, most))
+    except StatusError as error:
+        raise _changed(error) from error
+    try:
+        _check(session, head, held.ok.range, low, count)
+        hash = hash_by_number(head.statement.hash)
+        for entry, content, item in _items(held.ok, most):
+            if low <= entry.key <= high:
+                yield _member(head, hash, entry, content, item.statement, judge)
+    finally:
+        held.release()
+
+
+def _items(ok: m.BulkOk, most: int) -> list[tuple[Entry, memoryview, m.BulkItem]]:
+    """Each entry with its content. Raises `MalformedMessage` (fip-bulk-6)."""
+    entries = ok.range.entries
+    data = memoryview(ok.data)
+    if len(ok.items) != len(entries) or len(data) > most or sum(item.length for item in ok.items) != len(data):
+        raise MalformedMessage("a reply to BULK whose parts do not fit together (fip-bulk-6)")
+    found, at = [], 0
+    for entry, item in zip(entries, ok.items, strict=True):
+        if not isinstance(entry.node, FileNode) and (item.statement or item.length):
+            raise MalformedMessage("a reply to BULK with the content of what is no file (fip-bulk-6)")
+        found.append((entry, data[at : at + item.length], item))
+        at += item.length
+    return found
+
+
+def _member(
+    head: Verified, hash: Hash, entry: Entry, content: memoryview, statement: bytes, judge: Callable[[Verified], None]
+) -> Member:
+    if not isinstance(entry.node, FileNode) or not statement:
+        return Member(entry, None, None)
+    try:
+        verified = verify_listed(statement, entry, head)
+        judge(verified)
+        tree = verified.content.tree
+        if len(content) not in (0, tree.size):
+            raise MalformedMessage("a reply to BULK with a part of a file (fip-bulk-6)")
+        if len(content) != tree.size:
+            return Member(entry, verified, None)
+        unit = tree.shape.unit_size
+        found = root(hash, [hash.leaf(content[at : at + unit]) for at in range(0, len(content), unit)])
+        if not hmac.compare_digest(found, tree.root):
+            raise Mismatch("the content is not what was signed", expected=tree.root.hex(), found=found.hex())
+    except VerificationError as error:
+        return Member(entry, None, None, error)
+    return Member(entry, verified, content)
+
+
+def target_of(path: bytes, target: bytes) -> bytes:
+    """The path that a link at `path` leads to, by names alone. Raises `LinkOutside` (fim-link-1), `ValueError`."""
+    names = list(split_path(path))[:-1]
+    if target.startswith(b"/"):
+        raise LinkOutside("the link is absolute", found=_text(target))
+    for name in target.split(b"/"):
+        if name in (b"", b"."):
+            continue
+        if name == b"..":
+            if not names:
+                raise LinkOutside("the link leads above the root of the volume", found=_text(target))
+            names.pop()
+        else:
+            names.append(name)
+    found = b"/".join(names)
+    split_path(found)
+    return found
+
+
+async def follow(session: Session, head: Verified, path: bytes) -> tuple[bytes, Entry | None]:
+    """The path and the entry that a path leads to once all links in it are followed; no entry for the root.
+
+    A ".." in a target is what is above the directory that was come to, as for those who follow links on a disk.
+    Raises `Absent`, `LinkOutside`, and what `look_up` raises.
+    """
+    followed = 0
+    names = list(reversed(split_path(path)))
+    done = b""
+    entry: Entry | None = None
+    while names:
+        name = names.pop()
+        if name == b"..":
+            if not done:
+                raise LinkOutside("a link leads above the root of the volume")
+            done, entry = done.rpartition(b"/")[0], None
+            continue
+        here = done + b"/" + name if done else name
+        entry = await look_up(session, head, here)
+        if entry is None:
+            raise Absent("the volume has nothing of this name")
+        if isinstance(entry.node, LinkNode):
+            followed += 1
+            if followed > LINKS_MAX:
+                raise Absent(f"more than {LINKS_MAX} links, one after the other")
+            target_of(here, entry.node.target)
+            names += [one for one in reversed(entry.node.target.split(b"/")) if one not in (b"", b".")]
+            entry = None
+        else:
+            done = here
+    if done and entry is None:
+        entry = await look_up(session, head, done)
+    return done, entry
+
+
+async def find(session: Session, path: bytes) -> tuple[bytes, Entry | None] | None:
+    """Where a path leads to in the volume that the server serves, links followed; None where it serves none.
+
+    Raises `Absent`, `LinkOutside` and other verdicts, `StatusError`, `PeerError`.
+    """
+    head = await session.heads.current()
+    for _ in range(HEADS_MAX):
+        if head is None:
+            return None
+        try:
+            return await follow(session, head.verified, path)
+        except NewHead:
+            newer = await session.heads.after(head)
+            if newer is None:
+                raise MalformedMessage(
+                    "the server has another head than the one that it gives (fip-entries-3)"
+                ) from None
+            head = newer
+    raise OtherHead("the volume changes faster than it can be read")
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "backslashreplace")

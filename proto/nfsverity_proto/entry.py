@@ -1,0 +1,154 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Entries of a volume: one name each, and what is there (fim, "Entries")."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+from .hashes import Hash
+from .path import check_name, split_path
+from .xdr import Bool, Buffer, Codec, Enumerated, Opaque, Structure, Union
+
+TARGET_MAX = 4095
+Key = tuple[bytes, bytes]
+"""What entries are ordered by: the parent with 0x00 for each "/", then the name (fim-vol-2)."""
+
+
+class EntryType(IntEnum):
+    FILE = 1
+    LINK = 2
+    DIRECTORY = 3
+
+
+@dataclass(frozen=True, slots=True)
+class FileNode:
+    """A file: whether it is a program, and the digest of its statement of kind *content* under the volume's hash."""
+
+    executable: bool
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LinkNode:
+    """A symbolic link. Where the target leads is for whoever follows it to judge (fim-link-1)."""
+
+    target: bytes
+
+    def __post_init__(self) -> None:
+        if b"\0" in self.target:
+            raise ValueError("a link with a NUL byte in its target")
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryNode:
+    """A directory."""
+
+
+Node = FileNode | LinkNode | DirectoryNode
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One name of a volume. `parent` is empty for what lies at its root, which has no entry itself."""
+
+    parent: bytes
+    name: bytes
+    node: Node
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        split_path(self.path)
+
+    @property
+    def path(self) -> bytes:
+        return self.parent + b"/" + self.name if self.parent else self.name
+
+    @property
+    def key(self) -> Key:
+        return key_of(self.parent, self.name)
+
+
+def key_of(parent: bytes, name: bytes) -> Key:
+    """The place of a name in the order. With an empty name: right before all that is in the directory `parent`."""
+    return parent.replace(b"/", b"\0"), name
+
+
+def key_of_path(path: bytes) -> Key:
+    """The place of the entry at a path, which is not empty."""
+    parent, _, name = path.rpartition(b"/")
+    return key_of(parent, name)
+
+
+def kind_of(entry: Entry) -> str:
+    """What an entry is, for people."""
+    return {EntryType.FILE: "a file", EntryType.LINK: "a symbolic link", EntryType.DIRECTORY: "a directory"}[
+        _type_of(entry.node)
+    ]
+
+
+def _type_of(node: Node) -> EntryType:
+    match node:
+        case FileNode():
+            return EntryType.FILE
+        case LinkNode():
+            return EntryType.LINK
+    return EntryType.DIRECTORY
+
+
+NODE = Union(
+    Enumerated(EntryType),
+    {
+        EntryType.FILE: Structure(FileNode, executable=Bool, content=Opaque(64)),
+        EntryType.LINK: Structure(LinkNode, target=Opaque(TARGET_MAX, 1)),
+        EntryType.DIRECTORY: Structure(DirectoryNode),
+    },
+    _type_of,
+)
+ENTRY = Structure(Entry, parent=Opaque(4095), name=Opaque(255), node=NODE)
+_ENTRY: Codec[Entry] = Codec(ENTRY)
+
+
+def encode_entry(entry: Entry) -> bytes:
+    """The unit of the volume's tree (fim-vol-1). Raises `ValueError` past the bounds."""
+    return _ENTRY.encode(entry)
+
+
+def decode_entry(data: Buffer) -> Entry:
+    """Raises `XdrError`."""
+    return _ENTRY.decode(data)
+
+
+_ZEROS = (b"", b"\0\0\0", b"\0\0", b"\0")
+_LENGTH = struct.Struct(">I")
+_FILE_NODE = struct.Struct(">III")
+
+
+def _opaque(data: bytes) -> bytes:
+    length = len(data)
+    return _LENGTH.pack(length) + data + _ZEROS[length & 3]
+
+
+def encode_directory(parent: bytes) -> bytes:
+    """How each entry of a directory begins: for those who encode very many, with `encode_file`."""
+    return _opaque(parent)
+
+
+def encode_file(directory: bytes, name: bytes, executable: bool, content: bytes) -> bytes:
+    """`encode_entry` of a file, in a directory as `encode_directory` gave it. Name and digest are as they must be."""
+    length = len(name)
+    return (
+        directory
+        + _LENGTH.pack(length)
+        + name
+        + _ZEROS[length & 3]
+        + _FILE_NODE.pack(EntryType.FILE, executable, len(content))
+        + content
+    )
+
+
+def entry_leaf(hash: Hash, entry: Entry) -> bytes:
+    """H(0x00 ‖ entry), a leaf of the volume's tree (RFC 9162 section 2.1.1)."""
+    return hash.leaf(encode_entry(entry))

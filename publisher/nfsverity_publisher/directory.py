@@ -1,0 +1,407 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""One directory of a volume: what is in it, hashed where it may have changed. Made to run in a process of its own.
+
+What comes back is as small as can be: rows for the index, and the leaves of the volume's tree, end to end.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nfsverity_proto.entry import (
+    DirectoryNode,
+    Entry,
+    EntryType,
+    LinkNode,
+    encode_directory,
+    encode_entry,
+    encode_file,
+)
+from nfsverity_proto.hashes import Hash, hash_by_number
+from nfsverity_proto.path import join_path
+from nfsverity_proto.statement import Content, Time, Tree, encode_content
+from nfsverity_proto.tree import RFC9162
+from nfsverity_store.content import open_below, open_file
+from nfsverity_store.differences import differences
+from nfsverity_store.index import Seen
+from nfsverity_store.kept import kept_tree
+from nfsverity_store.layout import DIRECTORY, DIRECTORY_BYTES
+from nfsverity_store.update import NotTakenOver
+from nfsverity_store.volume_index import Row, VolumeIndex
+
+from . import workers
+from .content import Before, Hashed, Hasher, Place
+from .lock import PublicationError
+from .private import PrivateKeys
+from .replacement import Replacement
+from .transaction import RACY, Change
+from .workers import Changed
+
+Progress = Callable[[bytes, int], None]
+"""Told a path, and how many more bytes of it are hashed."""
+SMALL_MAX = 2**18
+"""Bytes up to which a file of one unit is read at once."""
+_FILE, _LINK, _DIRECTORY = (int(type) for type in EntryType)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How every file is to be hashed. `unit_log2`: None for what it had, or the default."""
+
+    hash: int
+    unit_log2: int | None
+    default_unit_log2: int
+    rehash: bool
+    jobs: int = 1
+    """Processes: for directories, and for one large file."""
+
+
+@dataclass(slots=True)
+class Told:
+    """What the caller says of the one file that is to be signed."""
+
+    path: bytes
+    before: Before | None
+    """What one of the keys signed of it; None where there is nothing of the kind."""
+    changed: Sequence[tuple[int, int | None]] = ()
+    appended: bool = False
+    replacement: Path | None = None
+    moving: Replacement | None = None
+    """Set when the file that is to be moved in was read."""
+
+    @property
+    def is_partial(self) -> bool:
+        return self.appended or bool(self.changed)
+
+    def close(self) -> None:
+        if self.moving is not None:
+            self.moving.close()
+
+
+@dataclass(slots=True)
+class Found:
+    """What became of one directory."""
+
+    path: bytes
+    rows: list[Row] = field(default_factory=list)
+    leaves: bytes = b""
+    """Of all rows, end to end; empty where `same`."""
+    same: bool = False
+    """All is as it was, and there are no rows."""
+    directories: list[bytes] = field(default_factory=list)
+    """The names of those to go on with."""
+    below: frozenset[bytes] = frozenset()
+    """The names of all directories in it; not set where `same`."""
+    signed: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    """Files that were there before, and are not any more."""
+    touched: bool = False
+    """Whether a row has another `stat` than before, with the same content."""
+    large: list[int] = field(default_factory=list)
+    """Rows that are still to be hashed, by all processes together; then there are no leaves yet."""
+    hashed: list[tuple[bytes, int]] = field(default_factory=list)
+    """The path of each file that was read, and how many bytes of it were hashed."""
+    changes: list[Change] = field(default_factory=list)
+    whole: list[tuple[bytes, str]] = field(default_factory=list)
+    """Files that were hashed in whole where only some of it was to be: path and why."""
+    trees: list[tuple[bytes, int, bytes]] = field(default_factory=list)
+    made: list[Path] = field(default_factory=list)
+    """Tree files that were written."""
+    new: list[Path] = field(default_factory=list)
+    """Those of them that were not there before."""
+    skipped: list[tuple[bytes, str]] = field(default_factory=list)
+    failed: list[tuple[bytes, str]] = field(default_factory=list)
+
+
+class Unmoved(PublicationError):
+    """The file that was to be moved in cannot be used."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"{error.filename}: {error.strerror or error}" if error.filename else str(error))
+
+
+class Directories:
+    """Goes through directories of one tree, one at a time; knows what was published before."""
+
+    def __init__(
+        self,
+        root: Path,
+        previous: Path | None,
+        terms: Terms,
+        private: PrivateKeys,
+        *,
+        leave_large: bool = False,
+        progress: Progress | None = None,
+        told: Told | None = None,
+    ) -> None:
+        self.root = root
+        self.leave_large = leave_large
+        self.progress = progress
+        self.told = told
+        self.terms = terms
+        self.private = private
+        self.hash: Hash = hash_by_number(terms.hash)
+        self.previous_path = previous
+        self.previous = None if previous is None else VolumeIndex(previous)
+        self.same_hash = self.previous is not None and self.previous.head()[1] == terms.hash
+        self.hasher = Hasher(root, terms.jobs)
+
+    def close(self) -> None:
+        if self.previous is not None:
+            self.previous.close()
+
+    def done(self, path: bytes, count: int) -> None:
+        if self.progress is not None:
+            self.progress(path, count)
+
+    def go_through(self, path: bytes, only: frozenset[bytes] | None = None) -> Found:
+        """One directory; with `only`, nothing but these names, and all others as they were."""
+        found = Found(path)
+        known: dict[bytes, Row] = {}
+        if self.previous is not None:
+            known = {row.name: row for row in self.previous.rows(path)}
+        try:
+            names = path.split(b"/") if path else ()
+            at = open_below(self.root, names, directory=True)
+        except OSError as error:
+            found.failed.append((path, error.strerror or str(error)))
+            found.rows = list(known.values())
+            return self._finished(found, known)
+        try:
+            with os.scandir(at) as scan:
+                items: list[tuple[bytes, os.DirEntry[str] | None]] = [(os.fsencode(item.name), item) for item in scan]
+            replaced = self._replaced_in(path)
+            if replaced is not None:
+                items = [*((name, item) for name, item in items if name != replaced), (replaced, None)]
+            items.sort(key=_name)
+            if path and any(name == DIRECTORY_BYTES for name, _ in items):
+                nested = self.root / os.fsdecode(path) / DIRECTORY
+                raise PublicationError(f"{nested} is inside the published tree of {self.root / DIRECTORY}")
+            for name, item in items:
+                if name == DIRECTORY_BYTES:
+                    continue
+                if only is not None and name not in only:
+                    if name in known:
+                        found.rows.append(known[name])
+                        found.unchanged += known[name].type == _FILE
+                    continue
+                try:
+                    if item is None:
+                        found.rows.append(self._replacement(at, name, known.get(name), found))
+                    else:
+                        self._entry(at, name, item, known.get(name), found)
+                except (OSError, ValueError) as error:  # ValueError: the path is longer or deeper than one may be
+                    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+                    found.failed.append((path + b"/" + name if path else name, reason))
+                    if name in known:
+                        found.rows.append(known[name])
+        finally:
+            os.close(at)
+        return self._finished(found, known, replaced=replaced is not None)
+
+    def _replaced_in(self, path: bytes) -> bytes | None:
+        """The name in a directory of what is to be replaced, if that is in it."""
+        if self.told is None or self.told.replacement is None:
+            return None
+        above, _, name = self.told.path.rpartition(b"/")
+        return name if above == path else None
+
+    def hash_large(self, found: Found) -> Found:
+        """Finish a directory whose large files were left."""
+        known = {} if self.previous is None else {row.name: row for row in self.previous.rows(found.path)}
+        gone: list[bytes] = []
+        at = open_below(self.root, found.path.split(b"/") if found.path else (), directory=True)
+        try:
+            for index in found.large:
+                name = found.rows[index].name
+                path = join_path(found.path, name)
+                try:
+                    found.rows[index] = self._file(at, name, known.get(name), found)
+                except OSError as error:
+                    found.failed.append((path, error.strerror or str(error)))
+                    if name in known:
+                        found.rows[index] = known[name]
+                    else:
+                        gone.append(name)
+        finally:
+            os.close(at)
+        found.rows = [row for row in found.rows if row.name not in gone]
+        found.large = []
+        return self._finished(found, known)
+
+    def _entry(self, at: int, name: bytes, item: os.DirEntry[str], known: Row | None, found: Found) -> None:
+        if item.is_symlink():
+            row = Row(name, _LINK, 0, os.fsencode(os.readlink(name, dir_fd=at)))
+        elif item.is_dir(follow_symlinks=False):
+            join_path(found.path, name)
+            row = Row(name, _DIRECTORY)
+            found.directories.append(name)
+        elif item.is_file(follow_symlinks=False):
+            status = item.stat(follow_symlinks=False)
+            self.private.check(status, at, name, found.path)
+            looks_in = self.told is not None and self.told.is_partial
+            if known is not None and not looks_in and self._is_same(known, status):
+                found.unchanged += 1
+                row = known
+            elif self.leave_large and status.st_size >= workers.PARALLEL_MIN:
+                found.large.append(len(found.rows))
+                row = Row(name, _FILE)
+            else:
+                row = self._file(at, name, known, found)
+        else:
+            found.skipped.append((join_path(found.path, name), "special file"))
+            return
+        if known is None:  # what has an entry has a path that is one
+            join_path(found.path, name)
+        found.rows.append(row)
+
+    def _is_same(self, known: Row, status: os.stat_result) -> bool:
+        """Whether nothing in `stat` tells that the content may be another."""
+        return (
+            known.type == _FILE
+            and known.ctime == status.st_ctime_ns
+            and known.size == status.st_size
+            and known.mtime == status.st_mtime_ns
+            and known.inode == status.st_ino & 0x7FFFFFFFFFFFFFFF
+            and bool(known.executable) == bool(status.st_mode & stat.S_IXUSR)
+            and self.terms.unit_log2 in (None, known.unit_log2)
+            and self.same_hash
+            and not self.terms.rehash
+        )
+
+    def _file(self, at: int, name: bytes, known: Row | None, found: Found) -> Row:
+        """A file that may be another than before, read and hashed. Raises `OSError`, `Changed` among them."""
+        path = join_path(found.path, name)
+        fd = open_file(name, at)
+        try:
+            return self._open_file(fd, name, (self.root, path.split(b"/")), known, found)
+        finally:
+            os.close(fd)
+
+    def _replacement(self, at: int, name: bytes, known: Row | None, found: Found) -> Row:
+        """The file that is to be moved in, as the one that it replaces. What is wrong with it ends all."""
+        if self.told is None or self.told.replacement is None:
+            raise ValueError("nothing is to be replaced")
+        join_path(found.path, name)
+        moving = self.told.moving = Replacement(self.told.replacement, at, name)
+        try:
+            fd = moving.open()
+            try:
+                above = os.fsencode(moving.above)
+                self.private.check(os.fstat(fd), moving.source, moving.source_name, above)
+                row = self._open_file(fd, name, (moving.above, (moving.source_name,)), known, found)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise Unmoved(error) from error
+        return row
+
+    def _open_file(self, fd: int, name: bytes, place: Place, known: Row | None, found: Found) -> Row:
+        """An open file that lies at `place`. Raises `OSError`."""
+        path = join_path(found.path, name)
+        was_file = known is not None and known.type == _FILE
+        unit_log2 = self.terms.unit_log2 or (known.unit_log2 if known and was_file else self.terms.default_unit_log2)
+        status = os.fstat(fd)
+        seen = Seen.of(status)
+        hashed = self._hashed(fd, path, place, seen, unit_log2, found)
+        if Seen.of(os.fstat(fd)) != seen:
+            raise Changed
+        root, kept = hashed.content.tree.root, hashed.kept
+        if hashed.tree is not None:
+            found.trees.append((root, unit_log2, hashed.tree))
+        found.hashed.append((path, hashed.count))
+        executable = int(bool(status.st_mode & stat.S_IXUSR))
+        ctime = 0 if seen.ctime > time.time_ns() - RACY else seen.ctime
+        row = Row(name, _FILE, executable, None, seen.size, seen.mtime, ctime, seen.inode, unit_log2, root, kept)
+        if was_file and known is not None and self.same_hash and _claims(known) == _claims(row):
+            found.unchanged += 1
+            found.touched = found.touched or known != row
+            return row
+        found.signed += 1
+        if was_file and known is not None:
+            self._note_change(path, known, row, hashed, found)
+        return row
+
+    def _hashed(self, fd: int, path: bytes, place: Place, seen: Seen, unit_log2: int, found: Found) -> Hashed:
+        told = self.told
+        if told is not None and told.is_partial and told.path == path:
+            try:
+                if told.before is None:
+                    raise NotTakenOver("none of the keys that sign now has signed it before")
+                return self.hasher.update_as_told(
+                    fd, place, seen, self.hash.number, unit_log2, told.before, told.changed, told.appended,
+                    lambda count: self.done(path, count),
+                )  # fmt: skip
+            except NotTakenOver as error:
+                found.whole.append((path, str(error)))
+        if seen.size > min(1 << unit_log2, SMALL_MAX):
+            return self.hasher.hash(fd, place, seen, self.hash, unit_log2, lambda count: self.done(path, count))
+        data = os.read(fd, seen.size + 1)
+        if len(data) != seen.size:
+            raise Changed
+        root = self.hash.digest(b"\0" + data if data else b"")
+        self.done(path, seen.size)
+        return Hashed(
+            Content(Time.from_ns(seen.mtime), Tree(RFC9162, unit_log2, seen.size, root)), None, None, seen.size
+        )
+
+    def _note_change(self, path: bytes, known: Row, row: Row, hashed: Hashed, found: Found) -> None:
+        """What changed in a file since it was signed the last time."""
+        before = Tree(RFC9162, known.unit_log2, known.size, known.root or b"")
+        after = hashed.content.tree
+        if before == after and self.same_hash:
+            return
+        ranges = None
+        if self.previous is not None and self.same_hash and before.unit_log2 == after.unit_log2:
+            inline = None if known.kept else self.previous.tree(before.root, before.unit_log2)
+            old = kept_tree(self.root, self.hash, before, inline)
+            new = kept_tree(self.root, self.hash, after, hashed.tree)
+            if old is not None and new is not None:
+                ranges = differences(old, new)
+        found.changes.append(Change(path, known.size, row.size, ranges))
+
+    def _finished(self, found: Found, known: Mapping[bytes, Row], *, replaced: bool = False) -> Found:
+        """With the leaves; without rows where all is as it was, and nothing is to be moved in."""
+        rows = found.rows
+        if not replaced and self.previous is not None and self.same_hash and rows == list(known.values()):
+            found.rows, found.same = [], True
+            return found
+        if found.large:
+            return found
+        found.made, self.hasher.made = self.hasher.made, []
+        found.new, self.hasher.new = self.hasher.new, []
+        found.below = frozenset(row.name for row in rows if row.type == _DIRECTORY)
+        files = {row.name for row in rows if row.type == _FILE}
+        found.removed = sum(row.type == _FILE and row.name not in files for row in known.values())
+        found.leaves = b"".join(self._leaves(found.path, rows))
+        return found
+
+    def _leaves(self, path: bytes, rows: Sequence[Row]) -> list[bytes]:
+        number, digest = self.hash.number, self.hash.digest
+        head = b"\0" + encode_directory(path)
+        leaves: list[bytes] = []
+        for name, type, executable, target, size, mtime, _, _, unit_log2, root, _ in rows:
+            if type == _FILE:
+                content = digest(encode_content(number, mtime, unit_log2, size, root or b""))
+                leaves.append(digest(encode_file(head, name, bool(executable), content)))
+            else:
+                node = LinkNode(target or b"") if type == _LINK else DirectoryNode()
+                leaves.append(digest(b"\0" + encode_entry(Entry(path, name, node))))
+        return leaves
+
+
+def _claims(row: Row) -> tuple[object, ...]:
+    """What of a row is signed."""
+    return row.type, row.executable, row.target, row.size, row.mtime, row.unit_log2, row.root
+
+
+def _name(item: tuple[bytes, object]) -> bytes:
+    return item[0]

@@ -1,0 +1,333 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""What is published of a volume is what an oracle makes of the tree, whichever way it came about."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nfsverity_proto.hashes import SHA256, hash_by_number
+from nfsverity_proto.record import decode_record
+from nfsverity_proto.statement import Kind, Volume, decode_statement
+from nfsverity_publisher.keys import SigningKey, load_signing_key, make_key
+from nfsverity_publisher.lock import PublicationError
+from nfsverity_publisher.transaction import Options, Report
+from nfsverity_publisher.volume import publish_volume
+from nfsverity_store.layout import DIRECTORY, StoreError, read_head
+from nfsverity_store.volume_index import VolumeIndex
+from nfsverity_store.volume_nodes import VolumeNodes
+from oracle import merkle, volumes
+from oracle.records import Statement
+
+HASH = hash_by_number(SHA256)
+UNIT_LOG2 = 12
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> SigningKey:
+    folder = tmp_path_factory.mktemp("keys")
+    private, certificate = make_key("publisher", "ed25519", 365)
+    (folder / "key").write_bytes(private)
+    (folder / "crt").write_bytes(certificate)
+    return load_signing_key(folder / "key", folder / "crt")
+
+
+def expected(root: Path) -> list[volumes.Entry]:
+    """Every entry that the tree should have, in order, by the draft's text alone."""
+    found = []
+    for above, directories, files in os.walk(os.fsencode(root)):
+        if os.fsencode(DIRECTORY) in directories:
+            directories.remove(os.fsencode(DIRECTORY))
+        parent = os.path.relpath(above, os.fsencode(root))
+        parent = b"" if parent == b"." else parent
+        for name in (*directories, *files):
+            path = os.path.join(above, name)
+            status = os.lstat(path)
+            if stat.S_ISLNK(status.st_mode):
+                found.append(volumes.Entry(parent, name, volumes.LINK, 0, os.readlink(path)))
+            elif stat.S_ISDIR(status.st_mode):
+                found.append(volumes.Entry(parent, name, volumes.DIRECTORY))
+            elif stat.S_ISREG(status.st_mode):
+                digest = merkle.SHA256(content_statement(Path(os.fsdecode(path)), status))
+                executable = int(bool(status.st_mode & stat.S_IXUSR))
+                found.append(volumes.Entry(parent, name, volumes.FILE, executable, digest))
+    return volumes.ordered(found)
+
+
+def content_statement(path: Path, status: os.stat_result) -> bytes:
+    data = path.read_bytes()
+    seconds, nseconds = divmod(status.st_mtime_ns, 10**9)
+    root = merkle.tree_hash(merkle.SHA256, merkle.cut(data, 1 << UNIT_LOG2))
+    return Statement(kind=1, seconds=seconds, nseconds=nseconds, size=len(data), root=root).encode()
+
+
+def check(root: Path) -> Volume:
+    """That everything published of the tree is what it should be."""
+    head = read_head(root)
+    assert head.nodes is not None
+    index = VolumeIndex(root / DIRECTORY / head.index)
+    record, number = index.head()
+    assert number == SHA256
+    claim = decode_statement(decode_record(record).statement, Kind.VOLUME).claim
+    assert isinstance(claim, Volume)
+    due = expected(root)
+    assert claim.root == volumes.root(merkle.SHA256, due)
+    assert claim.entries == len(due)
+    assert (claim.volume, claim.label, claim.when.generation) == (head.volume, head.label, head.generation)
+    rows = list(index.all())
+    assert [row.position for row in rows] == list(range(len(due)))
+    assert [(row.parent, row.name, int(row.type)) for row in rows] == [(e.parent, e.name, e.type) for e in due]
+    nodes = VolumeNodes(root / DIRECTORY / head.nodes, HASH, len(due))
+    assert nodes.leaves(0, len(due)) == [merkle.SHA256(b"\0" + entry.encode()) for entry in due]
+    for row in rows:
+        if row.is_file and row.tree.shape.units > 1 and row.kept is None:
+            assert index.tree(row.tree.root, row.unit_log2) is not None
+    nodes.close()
+    index.close()
+    left = {path.name for path in (root / DIRECTORY).iterdir()} - {"lock", "head", "trees", head.index, head.nodes}
+    assert len([name for name in left if name.startswith("index-")]) <= 1, left  # that of the publication before
+    assert len([name for name in left if name.startswith("nodes-")]) <= 1, left
+    return claim
+
+
+def sign(root: Path, key: SigningKey, *below: bytes, jobs: int = 1, **options: object) -> Report:
+    chosen = Options(unit_log2=UNIT_LOG2, jobs=jobs, **options)  # type: ignore[arg-type] # as they are
+    return publish_volume(root, below or [b""], [key], chosen)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path / "tree"
+    (root / "a" / "b").mkdir(parents=True)
+    (root / "a-b").mkdir()
+    (root / "empty").mkdir()
+    for name, data in {
+        "a/b/deep": b"deep", "a/x": b"x" * 5000, "a-b/y": b"", "z": b"z" * 100_000, "a.c": b"dot",
+    }.items():  # fmt: skip
+        (root / name).write_bytes(data)
+    (root / "a/x").chmod(0o755)
+    (root / "link").symlink_to("a/x")
+    (root / "out").symlink_to("/etc/passwd")
+    (root / "dangling").symlink_to("nowhere")
+    os.link(root / "z", root / "a/hard")
+    (Path(os.fsdecode(os.fsencode(root) + b"/\xff\n name"))).write_bytes(b"odd")
+    return root
+
+
+@pytest.mark.spec("fim-vol-1", "fim-vol-2", "fim-vol-3", "fim-vol-4")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_tree(tree: Path, key: SigningKey, jobs: int) -> None:
+    report = sign(tree, key, jobs=jobs)
+    claim = check(tree)
+    assert (report.signed, report.unchanged, report.entries) == (7, 0, claim.entries)
+    assert claim.entries == 7 + 3 + 4
+    assert report.bytes_hashed == 4 + 5000 + 100_000 * 2 + 3 + 3
+
+
+def test_again_changes_nothing_but_what_changed(tree: Path, key: SigningKey) -> None:
+    sign(tree, key)
+    before = read_head(tree)
+    settle(tree, key)
+    assert read_head(tree).volume == before.volume
+    head = read_head(tree)
+    report = sign(tree, key)
+    assert (report.signed, report.unchanged, report.bytes_hashed) == (0, 7, 0)
+    assert read_head(tree) == head
+    (tree / "a/b/deep").write_bytes(b"other")
+    report = sign(tree, key)
+    assert (report.signed, report.unchanged, report.bytes_hashed) == (1, 6, 5)
+    assert read_head(tree).generation > head.generation
+    check(tree)
+
+
+def settle(tree: Path, key: SigningKey) -> None:
+    """Until no file is so new that it is read again."""
+    for path in tree.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            os.utime(path, ns=(10**18, 10**18))
+    while sign(tree, key).bytes_hashed:
+        pass
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_is_gone_or_is_something_else_now(tree: Path, key: SigningKey, jobs: int) -> None:
+    sign(tree, key)
+    shutil.rmtree(tree / "a")
+    (tree / "a").symlink_to("z")
+    (tree / "z").unlink()
+    (tree / "z").mkdir()
+    (tree / "z/new").write_bytes(b"new")
+    (tree / "link").unlink()
+    (tree / "empty").rmdir()
+    report = sign(tree, key, jobs=jobs)
+    assert report.removed == 4  # a/b/deep, a/x, a/hard and z
+    check(tree)
+
+
+def test_only_what_is_named(tree: Path, key: SigningKey) -> None:
+    sign(tree, key)
+    (tree / "a/x").write_bytes(b"changed, but not named")
+    (tree / "a/b/deep").write_bytes(b"changed and named")
+    report = sign(tree, key, b"a/b/deep")
+    assert report.signed == 1
+    with pytest.raises(AssertionError):
+        check(tree)
+    sign(tree, key, b"a/x")
+    check(tree)
+    (tree / "new/below").mkdir(parents=True)
+    (tree / "new/below/file").write_bytes(b"1")
+    (tree / "new/other").write_bytes(b"2")
+    assert sign(tree, key, b"new").signed == 2
+    check(tree)
+    (tree / "lone/down").mkdir(parents=True)
+    (tree / "lone/down/file").write_bytes(b"3")
+    assert sign(tree, key, b"lone/down/file", b"a.c").signed == 1
+    check(tree)
+
+
+def test_a_lone_file_of_a_folder(tree: Path, key: SigningKey) -> None:
+    assert sign(tree, key, b"a/b/deep").signed == 1
+    index = VolumeIndex(tree / DIRECTORY / read_head(tree).index)
+    assert [entry.path for entry in index.all()] == [b"a", b"a/b", b"a/b/deep"]
+    index.close()
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_large_files_have_their_trees_kept(tree: Path, key: SigningKey, jobs: int) -> None:
+    with (tree / "a/large").open("wb") as file:
+        file.write(os.urandom(2**20))
+        file.truncate(2**26 + 5)
+    sign(tree, key, jobs=jobs)
+    head = read_head(tree)
+    index = VolumeIndex(tree / DIRECTORY / head.index)
+    entry = index.by_path(b"a/large")
+    assert entry is not None
+    assert entry.kept is not None
+    assert (tree / DIRECTORY / "trees" / entry.kept).exists()
+    index.close()
+    check(tree)
+    (tree / "a/large").unlink()
+    sign(tree, key)
+    sign(tree, key, not_after=2**40)
+    assert not list((tree / DIRECTORY / "trees").iterdir())
+
+
+def test_a_file_that_cannot_be_read_keeps_what_it_had(tree: Path, key: SigningKey) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root reads everything")
+    sign(tree, key)
+    (tree / "z").chmod(0)
+    report = sign(tree, key)
+    assert [path for path, _ in report.failed] == [b"z"]
+
+
+def test_a_private_key_in_the_tree_is_refused(tmp_path: Path, key: SigningKey) -> None:
+    private, certificate = make_key("other", "ed25519", 1)
+    (tmp_path / "k").write_bytes(private)
+    (tmp_path / "c").write_bytes(certificate)
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "copy").write_bytes(private)
+    with pytest.raises(PublicationError, match="copy is the private key"):
+        publish_volume(
+            tree, [b""], [load_signing_key(tmp_path / "k", tmp_path / "c")], Options(), None, [tmp_path / "k"]
+        )
+    assert not (tree / DIRECTORY).exists()
+
+
+@pytest.mark.spec("fim-gen-6")
+def test_other_terms_sign_the_head_alone(tree: Path, key: SigningKey) -> None:
+    sign(tree, key)
+    first = check(tree)
+    settle(tree, key)
+    report = sign(tree, key, not_after=2**40)
+    second = check(tree)
+    assert report.bytes_hashed == 0
+    assert second.when.not_after == 2**40
+    assert second.volume == first.volume
+    assert second.when.generation > first.when.generation
+
+
+def test_an_empty_tree(tmp_path: Path, key: SigningKey) -> None:
+    assert sign(tmp_path, key).entries == 0
+    assert check(tmp_path).root == merkle.SHA256(b"")
+    (tmp_path / "a").write_bytes(b"a")
+    sign(tmp_path, key)
+    check(tmp_path)
+    (tmp_path / "a").unlink()
+    sign(tmp_path, key)
+    check(tmp_path)
+
+
+NAMES = st.sampled_from(["a", "a-b", "a.c", "b", "a0"])
+PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
+EDITS = st.lists(
+    st.tuples(st.sampled_from(["file", "link", "directory", "remove", "executable"]), PATHS, st.binary(max_size=3)),
+    max_size=8,
+)
+
+
+def edit(root: Path, what: str, path: Path, data: bytes) -> None:
+    for above in reversed(path.relative_to(root).parents[:-1]):
+        if (root / above).is_symlink() or (root / above).is_file():
+            (root / above).unlink()
+    if path.is_dir() and not path.is_symlink():
+        if what in ("directory", "executable"):
+            return
+        shutil.rmtree(path)
+    elif path.is_symlink() or (path.exists() and what != "executable"):
+        path.unlink()
+    if what == "remove":
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    match what:
+        case "file":
+            path.write_bytes(data * 3000)
+        case "link":
+            path.symlink_to(data.hex() or "x")
+        case "directory":
+            path.mkdir()
+        case "executable" if path.is_file():
+            path.chmod(0o755)
+
+
+@pytest.mark.spec("fim-vol-2")
+@settings(max_examples=25, deadline=None)
+@given(st.lists(EDITS, min_size=1, max_size=3), st.sampled_from([1, 1, 1, 2]))
+def test_any_edits(key: SigningKey, rounds: list[list[tuple[str, str, bytes]]], jobs: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for edits in rounds:
+            for what, path, data in edits:
+                edit(root, what, root / path, data)
+            sign(root, key, jobs=jobs)
+            check(root)
+
+
+def test_errors_leave_the_publication_before(tree: Path, key: SigningKey) -> None:
+    sign(tree, key)
+    head = read_head(tree)
+    (tree / "a" / "b" / DIRECTORY).mkdir()
+    (tree / "z").write_bytes(b"new")
+    with pytest.raises(PublicationError, match="inside the published tree"):
+        sign(tree, key)
+    assert read_head(tree) == head
+    (tree / "a" / "b" / DIRECTORY).rmdir()
+    sign(tree, key)
+    check(tree)
+
+
+def test_a_damaged_head_is_told(tree: Path, key: SigningKey) -> None:
+    sign(tree, key)
+    path = tree / DIRECTORY / read_head(tree).index
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(StoreError, match=r"cannot be read|is damaged"):
+        sign(tree, key)

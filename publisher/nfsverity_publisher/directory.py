@@ -58,6 +58,8 @@ class Terms:
     unit_log2: int | None
     default_unit_log2: int
     rehash: bool
+    known_hash: int | None = None
+    """That of the publication before, if it is taken over."""
     jobs: int = 1
     """Processes: for directories, and for one large file."""
 
@@ -102,8 +104,6 @@ class Found:
     unchanged: int = 0
     removed: int = 0
     """Files that were there before, and are not any more."""
-    touched: bool = False
-    """Whether a row has another `stat` than before, with the same content."""
     large: list[int] = field(default_factory=list)
     """Rows that are still to be hashed, by all processes together; then there are no leaves yet."""
     hashed: list[tuple[bytes, int]] = field(default_factory=list)
@@ -150,7 +150,7 @@ class Directories:
         self.hash: Hash = hash_by_number(terms.hash)
         self.previous_path = previous
         self.previous = None if previous is None else VolumeIndex(previous)
-        self.same_hash = self.previous is not None and self.previous.head()[1] == terms.hash
+        self.same_hash = terms.known_hash == terms.hash
         self.hasher = Hasher(root, terms.jobs)
 
     def close(self) -> None:
@@ -323,7 +323,6 @@ class Directories:
         row = Row(name, _FILE, executable, None, seen.size, seen.mtime, ctime, seen.inode, unit_log2, root, kept)
         if was_file and known is not None and self.same_hash and _claims(known) == _claims(row):
             found.unchanged += 1
-            found.touched = found.touched or known != row
             return row
         found.signed += 1
         if was_file and known is not None:
@@ -381,21 +380,23 @@ class Directories:
         found.below = frozenset(row.name for row in rows if row.type == _DIRECTORY)
         files = {row.name for row in rows if row.type == _FILE}
         found.removed = sum(row.type == _FILE and row.name not in files for row in known.values())
-        found.leaves = b"".join(self._leaves(found.path, rows))
+        found.leaves = b"".join(leaves_of(self.hash, found.path, rows))
         return found
 
-    def _leaves(self, path: bytes, rows: Sequence[Row]) -> list[bytes]:
-        number, digest = self.hash.number, self.hash.digest
-        head = b"\0" + encode_directory(path)
-        leaves: list[bytes] = []
-        for name, type, executable, target, size, mtime, _, _, unit_log2, root, _ in rows:
-            if type == _FILE:
-                content = digest(encode_content(number, mtime, unit_log2, size, root or b""))
-                leaves.append(digest(encode_file(head, name, bool(executable), content)))
-            else:
-                node = LinkNode(target or b"") if type == _LINK else DirectoryNode()
-                leaves.append(digest(b"\0" + encode_entry(Entry(path, name, node))))
-        return leaves
+
+def leaves_of(hash: Hash, path: bytes, rows: Sequence[Row]) -> list[bytes]:
+    """The leaves of the volume's tree over what is in one directory."""
+    number, digest = hash.number, hash.digest
+    head = b"\0" + encode_directory(path)
+    leaves: list[bytes] = []
+    for name, type, executable, target, size, mtime, _, _, unit_log2, root, _ in rows:
+        if type == _FILE:
+            content = digest(encode_content(number, mtime, unit_log2, size, root or b""))
+            leaves.append(digest(encode_file(head, name, bool(executable), content)))
+        else:
+            node = LinkNode(target or b"") if type == _LINK else DirectoryNode()
+            leaves.append(digest(b"\0" + encode_entry(Entry(path, name, node))))
+    return leaves
 
 
 def _claims(row: Row) -> tuple[object, ...]:

@@ -398,7 +398,7 @@ class _Publication:
         number, unit_log2 = self._algorithms(known)
         if known is not None and (known.seen, known.hash, known.unit_log2) == (seen, number, unit_log2):
             entry = self._entry(known)
-            content = _content_of(entry)
+            content = None if entry is None or entry.record is None else self._own_content(entry.record, path)
             if entry is not None and content is not None and not self._looks_in:
                 return Hashed(content, entry.tree, self._kept_name(known), 0)
         place = place or (self.root, tuple(path.split(b"/")))

@@ -14,7 +14,8 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 
 from nfsverity_proto.entry import EntryType
@@ -25,14 +26,15 @@ from nfsverity_proto.proof import split_hashes
 from nfsverity_proto.record import SIGNATURE, Record, decode_record, encode_record, signature_of
 from nfsverity_proto.statement import Kind, Statement, Volume, When, decode_statement, encode_statement
 from nfsverity_proto.tree import UNIT_LOG2_DEFAULT
+from nfsverity_proto.tree import root as root_of
 from nfsverity_store.layout import DIRECTORY, TREES, Head, NotPublished
 from nfsverity_store.revocation import PublishedRevocation
 from nfsverity_store.volume_index import VolumeIndex
-from nfsverity_store.volume_nodes import VolumeNodes, patch_nodes, write_nodes
+from nfsverity_store.volume_nodes import write_nodes
 from nfsverity_store.volume_view import VolumeView
 
 from .content import Before, Hasher, signed_by
-from .directory import Directories, Found, Progress, Terms, Told
+from .directory import Directories, Found, Progress, Terms, Told, leaves_of
 from .keys import SigningKey
 from .lock import PublicationError, locked
 from .private import PrivateKeys
@@ -63,8 +65,20 @@ class _Before:
     hash: int
     record: Record
     volume: Volume
-    directories: dict[bytes, tuple[int, int]]
-    """By path: the position of its first entry, and how many it has."""
+
+    def leaves(self, keys: Sequence[SigningKey]) -> dict[bytes, list[bytes]] | None:
+        """Of every directory that is not empty, in their order: the leaves of what the index has of it.
+
+        None where they are not those of a head that one of the keys signed: whoever can write to the metadata can have
+        put something else there, and what is taken from it is signed again (fim-st-3).
+        """
+        if not signed_by(self.record, keys):
+            return None
+        hash = hash_by_number(self.hash)
+        with closing(VolumeIndex(self.index)) as index:
+            leaves = {path: leaves_of(hash, path, index.rows(path)) for path in index.directories()}
+        every = [leaf for some in leaves.values() for leaf in some]
+        return leaves if (len(every), root_of(hash, every)) == (self.volume.entries, self.volume.root) else None
 
 
 def _before(directory: Path, head: Head | None) -> _Before | None:
@@ -72,15 +86,16 @@ def _before(directory: Path, head: Head | None) -> _Before | None:
     if head is None or head.nodes is None:
         return None
     with closing(VolumeIndex(directory / head.index)) as index:
-        data, hash = index.head()
+        data, _ = index.head()
         try:
             record = decode_record(data)
-            claim = decode_statement(record.statement, Kind.VOLUME).claim
+            statement = decode_statement(record.statement, Kind.VOLUME)
+            claim = statement.claim
         except VerificationError as error:
             raise PublicationError(f"{index.path} has a head that cannot be read: {error}") from error
         if not isinstance(claim, Volume):
             raise PublicationError(f"{index.path} has a head of another kind")
-        return _Before(index.path, directory / head.nodes, hash, record, claim, index.directories())
+        return _Before(index.path, directory / head.nodes, statement.hash, record, claim)
 
 
 def publish_volume(
@@ -153,7 +168,9 @@ class _VolumePublication:
         self.head = Head(due.volume, due.label, generation, f"index-{name}", f"nodes-{name}")
         number = options.hash or (SHA256 if self.before is None else self.before.hash)
         self.hash = hash_by_number(number)
-        self.terms = Terms(number, options.unit_log2, UNIT_LOG2_DEFAULT, options.rehash, options.jobs)
+        self.terms = Terms(number, options.unit_log2, UNIT_LOG2_DEFAULT, options.rehash, jobs=options.jobs)
+        self.leaves: dict[bytes, list[bytes]] = {}
+        """By directory: what is taken over from the publication before."""
         self.report = Report(root, due.volume, due.label, due.generation)
         self.told: Told | None = None
         self.made: list[Path] = []
@@ -164,6 +181,7 @@ class _VolumePublication:
     def run(self, below: Sequence[bytes]) -> Report:
         check_revoked(PublishedRevocation(self.root), self.head.volume, self.keys)
         clean(self.directory, self.previous)
+        self._take_over(below)
         if self.options.is_partial or self.options.replacement is not None:
             (path,) = below
             self.told = Told(
@@ -183,6 +201,22 @@ class _VolumePublication:
             if self.told is not None:
                 self.told.close()
         return self.report
+
+    def _take_over(self, below: Sequence[bytes]) -> None:
+        """Find out what of the publication before can be signed again without a look at the files."""
+        if self.before is None:
+            return
+        leaves = self.before.leaves(self.keys)
+        if leaves is None:
+            if list(below) != [b""]:
+                raise PublicationError(
+                    f"{self.root}: what is published is not by any of these keys, or was altered: sign all of the tree"
+                )
+            self.report.whole.append((b"", "what was published before is not by any of these keys, or was altered"))
+            self.before = None
+            return
+        self.leaves = leaves
+        self.terms = replace(self.terms, known_hash=self.before.hash)
 
     def renew(self) -> Report:
         """The present head again, with other times."""
@@ -295,7 +329,7 @@ class _VolumePublication:
             index.begin()
             places, removed = self._places(found)
             self._put_rows(index, found, places, removed)
-            entries, root = self._put_nodes(found, places, removed)
+            entries, root = self._put_nodes(found, places)
             self._put_certificates(index)
             self._put_head(index, entries, root)
             index.commit()
@@ -325,7 +359,7 @@ class _VolumePublication:
 
     def _places(self, found: dict[bytes, Found]) -> tuple[dict[bytes, tuple[int, int]], list[bytes]]:
         """Every directory that has entries, in order: the position of its first, and how many. And those gone."""
-        old = {} if self.before is None else self.before.directories
+        old = {path: len(leaves) for path, leaves in self.leaves.items()}
         places: dict[bytes, tuple[int, int]] = {}
         alive: set[bytes] = set()
         removed: list[bytes] = []
@@ -338,7 +372,7 @@ class _VolumePublication:
                 continue
             alive.add(path)
             one = found.get(path)
-            count = old.get(path, (0, 0))[1] if one is None or one.same else len(one.rows)
+            count = old.get(path, 0) if one is None or one.same else len(one.rows)
             if count:
                 places[path] = at, count
             elif path in old:
@@ -349,7 +383,8 @@ class _VolumePublication:
     def _put_rows(
         self, index: VolumeIndex, found: dict[bytes, Found], places: dict[bytes, tuple[int, int]], removed: list[bytes]
     ) -> None:
-        old = {} if self.before is None else self.before.directories
+        counts = (len(leaves) for leaves in self.leaves.values())
+        old = dict(zip(self.leaves, accumulate(counts, initial=0), strict=False))
         for path in removed:
             if path not in found:
                 self.report.removed += index.count_files(path)
@@ -365,7 +400,7 @@ class _VolumePublication:
                 index.put_trees(one.trees)
                 open_run = False
                 continue
-            by = first - old[path][0]
+            by = first - old[path]
             if open_run and moved[-1][2] == by:
                 moved[-1] = moved[-1][0], path, by
             else:
@@ -375,43 +410,15 @@ class _VolumePublication:
             if by:
                 index.move(low, high, by)
 
-    def _put_nodes(
-        self, found: dict[bytes, Found], places: dict[bytes, tuple[int, int]], removed: list[bytes]
-    ) -> tuple[int, bytes]:
+    def _put_nodes(self, found: dict[bytes, Found], places: dict[bytes, tuple[int, int]]) -> tuple[int, bytes]:
         """The number of entries, and the root."""
-        length = self.hash.length
-        entries = sum(count for _, count in places.values())
-        old = {} if self.before is None else self.before.directories
-        nodes = None
-        if self.before is not None and self.before.hash == self.hash.number:
-            nodes = VolumeNodes(self.before.nodes, self.hash, self.before.volume.entries)
-        try:
-            if nodes is not None and places == old:
-                shutil.copyfile(self.before.nodes, self._nodes)  # type: ignore[union-attr] # nodes come from it
-                changed = {
-                    position: leaf
-                    for path, (first, count) in places.items()
-                    if path in found and not found[path].same
-                    for position, leaf, was in zip(
-                        range(first, first + count),
-                        split_hashes(found[path].leaves, length),
-                        nodes.leaves(first, first + count),
-                        strict=True,
-                    )
-                    if leaf != was
-                }
-                return entries, patch_nodes(self._nodes, self.hash, entries, changed)
-            leaves: list[bytes] = []
-            for path, (_, count) in places.items():
-                one = found.get(path)
-                if one is not None and not one.same:
-                    leaves += split_hashes(one.leaves, length)
-                elif nodes is not None:
-                    first = old[path][0]
-                    leaves += nodes.leaves(first, first + count)
-                else:
-                    raise PublicationError("another hash needs all of the tree to be signed")
-            return entries, write_nodes(self._nodes, self.hash, leaves)
-        finally:
-            if nodes is not None:
-                nodes.close()
+        leaves: list[bytes] = []
+        for path in places:
+            one = found.get(path)
+            if one is not None and not one.same:
+                leaves += split_hashes(one.leaves, self.hash.length)
+            elif self.terms.known_hash == self.hash.number:
+                leaves += self.leaves[path]
+            else:
+                raise PublicationError("another hash needs all of the tree to be signed")
+        return len(leaves), write_nodes(self._nodes, self.hash, leaves)

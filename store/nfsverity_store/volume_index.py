@@ -238,10 +238,10 @@ class VolumeIndex:
             EntryType(type): count for type, count in self._execute("SELECT type, count(*) FROM entry GROUP BY type")
         }
 
-    def directories(self) -> dict[bytes, tuple[int, int]]:
-        """Every directory that is not empty: the position of its first entry, and how many it has, in their order."""
-        rows = self._execute("SELECT parent, min(position), count(*) FROM entry GROUP BY parent ORDER BY parent")
-        return {parent.replace(b"\0", b"/"): (first, count) for parent, first, count in rows}
+    def directories(self) -> list[bytes]:
+        """Every directory that is not empty, in the order of the volume."""
+        rows = self._execute("SELECT DISTINCT parent FROM entry ORDER BY parent")
+        return [parent.replace(b"\0", b"/") for (parent,) in rows]
 
     def rows(self, parent: bytes) -> list[Row]:
         """What is in a directory, by name, as it is put."""

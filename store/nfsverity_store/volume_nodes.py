@@ -15,7 +15,7 @@ from pathlib import Path
 
 from nfsverity_proto.hashes import Hash
 from nfsverity_proto.proof import split_hashes
-from nfsverity_proto.tree import canonical, height, levels, width
+from nfsverity_proto.tree import height, levels, width
 
 from .layout import StoreError
 
@@ -67,31 +67,3 @@ class VolumeNodes:
             return []
         length = self.hash.length
         return split_hashes(self._map[first * length : end * length], length)
-
-
-def patch_nodes(path: Path, hash: Hash, entries: int, changed: dict[int, bytes]) -> bytes:
-    """Put other leaves into a file, by position, and what lies above them; the root."""
-    starts, length = _starts(entries, hash.length), hash.length
-    with path.open("r+b") as file:
-
-        def at(level: int, index: int) -> bytes:
-            level, index = canonical(entries, level, index)
-            file.seek(starts[level] + index * length)
-            return file.read(length)
-
-        def put(level: int, index: int, value: bytes) -> None:
-            file.seek(starts[level] + index * length)
-            file.write(value)
-
-        for index, value in changed.items():
-            put(0, index, value)
-        indexes = set(changed)
-        for level in range(1, height(entries) + 1):
-            indexes = {index >> 1 for index in indexes}
-            for index in indexes:
-                right = 2 * index + 1
-                value = at(level - 1, 2 * index)
-                if right < width(entries, level - 1):
-                    value = hash.node(value, at(level - 1, right))
-                put(level, index, value)
-        return at(height(entries), 0)

@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import sqlite3
 import stat
 import tempfile
 from pathlib import Path
@@ -331,3 +333,36 @@ def test_a_damaged_head_is_told(tree: Path, key: SigningKey) -> None:
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(StoreError, match=r"cannot be read|is damaged"):
         sign(tree, key)
+
+
+@pytest.mark.spec("fim-st-3")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_somebody_put_into_the_metadata_is_not_signed_again(tree: Path, key: SigningKey, jobs: int) -> None:
+    sign(tree, key)
+    settle(tree, key)
+    other = HASH.digest(b"\0what the thief wants signed")
+    with contextlib.closing(sqlite3.connect(tree / DIRECTORY / read_head(tree).index)) as index, index:
+        assert index.execute("UPDATE entry SET root = ? WHERE name = ?", (other, b"deep")).rowcount == 1
+    report = sign(tree, key, jobs=jobs)
+    assert [path for path, _ in report.whole] == [b""]
+    check(tree)
+    settle(tree, key)
+    nodes = tree / DIRECTORY / str(read_head(tree).nodes)
+    nodes.write_bytes(other + nodes.read_bytes()[len(other) :])
+    (tree / "a.c").write_bytes(b"changed")
+    sign(tree, key, jobs=jobs)
+    check(tree)
+
+
+@pytest.mark.spec("fim-st-3")
+def test_another_key_signs_what_it_has_seen(tree: Path, key: SigningKey, tmp_path: Path) -> None:
+    sign(tree, key)
+    settle(tree, key)
+    private, certificate = make_key("other", "ed25519", 1)
+    (tmp_path / "k").write_bytes(private)
+    (tmp_path / "c").write_bytes(certificate)
+    other = load_signing_key(tmp_path / "k", tmp_path / "c")
+    with pytest.raises(PublicationError, match="sign all of the tree"):
+        sign(tree, other, b"z")
+    assert sign(tree, other).bytes_hashed > 100_000
+    check(tree)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nfsverity_proto.hashes import SHA256, hash_by_number
 from nfsverity_proto.tree import levels
 from nfsverity_store.layout import StoreError
-from nfsverity_store.volume_nodes import VolumeNodes, patch_nodes, write_nodes
+from nfsverity_store.volume_nodes import VolumeNodes, write_nodes
 from oracle import merkle
 
 HASH = hash_by_number(SHA256)
@@ -23,31 +23,18 @@ def leaves_of(count: int, salt: int = 0) -> list[bytes]:
     return [HASH.leaf(b"%d %d" % (i, salt)) for i in range(count)]
 
 
-@given(st.integers(0, 70), st.data())
-def test_nodes_written_and_patched(count: int, data: st.DataObject) -> None:
+@given(st.integers(0, 70))
+def test_nodes_written(count: int) -> None:
     leaves = leaves_of(count)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "nodes"
         units = [b"%d 0" % i for i in range(count)]
         assert write_nodes(path, HASH, leaves) == merkle.tree_hash(merkle.SHA256, units)
-        for at in data.draw(st.sets(st.integers(0, max(count - 1, 0)), max_size=5)) if count else ():
-            leaves[at], units[at] = HASH.leaf(b"%d 1" % at), b"%d 1" % at
-            assert patch_nodes(path, HASH, count, {at: leaves[at]}) == merkle.tree_hash(merkle.SHA256, units)
         nodes = VolumeNodes(path, HASH, count)
         assert nodes.leaves(0, count) == leaves
         for level, values in enumerate(levels(HASH, leaves) if count else ()):
             assert [nodes.node(level, index) for index in range(len(values))] == list(values)
         nodes.close()
-
-
-def test_several_leaves_at_once(tmp_path: Path) -> None:
-    leaves = leaves_of(37)
-    write_nodes(tmp_path / "nodes", HASH, leaves)
-    changed = {at: HASH.leaf(b"other %d" % at) for at in (0, 1, 17, 36)}
-    found = patch_nodes(tmp_path / "nodes", HASH, 37, changed)
-    expected = write_nodes(tmp_path / "whole", HASH, [changed.get(at, leaf) for at, leaf in enumerate(leaves)])
-    assert found == expected
-    assert (tmp_path / "nodes").read_bytes() == (tmp_path / "whole").read_bytes()
 
 
 def test_a_file_of_another_length(tmp_path: Path) -> None:

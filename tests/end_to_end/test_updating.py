@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from adversary import Adversary, Call, Reply, between, flipped
+from nfsverity_command.network import FILES_AT_ONCE
 from nfsverity_proto import messages as m
 from nfsverity_proto.messages import Status
 from serving import Published, publish_tree, serving
@@ -108,9 +109,9 @@ CASES = [
 ]
 
 
-@pytest.mark.spec("fim-upd-4", "fim-upd-5", "fip-client-20", "fip-client-23", "fip-client-24")
+@pytest.mark.spec("fim-upd-5", "fip-client-20", "fip-client-24")
 @pytest.mark.parametrize(("behave", "verdict"), CASES)
-async def test_all_files_of_a_command_share_the_budget_and_none_is_given(
+async def test_nothing_is_given_and_the_wait_ends(
     published: Published, nfsverity: Any, tmp_path: Path, behave: Callable[[Adversary], None], verdict: str
 ) -> None:
     result, polls = await run(published, nfsverity, behave, "get", tmp_path / "copy")
@@ -121,8 +122,28 @@ async def test_all_files_of_a_command_share_the_budget_and_none_is_given(
         assert not polls
     else:
         assert polls
-        assert len({poll.object for poll in polls}) * WAIT / HOLD >= len(polls)  # a budget for each were thrice that
         assert all(poll.wait <= WAIT * 1000 for poll in polls)
+
+
+@pytest.mark.spec("fim-upd-4", "fip-client-23")
+async def test_files_that_come_later_find_the_budget_spent(tmp_path: Path, nfsverity: Any) -> None:
+    files = {f"d/{number}": b"small" for number in range(FILES_AT_ONCE + 4)}
+
+    async def on_call(call: Call) -> None:
+        if call.procedure is m.RECORD and call.arguments.known:
+            await call.answer(Status.BUSY if call.arguments.wait else Status.UPDATING)
+        elif call.procedure in DATA:
+            await call.answer(Status.UPDATING)
+        else:
+            await call.forward()
+
+    def behave(adversary: Adversary) -> None:
+        adversary.on_call = on_call
+
+    result, polls = await run(publish_tree(tmp_path / "tree", files), nfsverity, behave, "get", tmp_path / "copy")
+    assert result.status == 1
+    assert result.err.count(": updating:") == len(files)
+    assert 0 < len({poll.object for poll in polls}) <= FILES_AT_ONCE  # those that were open when it ended
 
 
 @pytest.mark.spec("fim-upd-5", "fip-client-21")

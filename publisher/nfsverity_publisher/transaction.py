@@ -14,7 +14,7 @@ from pathlib import Path
 from nfsverity_proto.errors import NfsVerityError
 from nfsverity_proto.path import NAME_MAX
 from nfsverity_proto.statement import NO_END
-from nfsverity_store.index import Index
+from nfsverity_store.database import Database
 from nfsverity_store.layout import DIRECTORY, TREES, Head, NotPublished, StoreError, head_path, read_head
 
 from .content import NEW
@@ -201,8 +201,8 @@ def put_head(root: Path, head: Head, parts: Iterable[Path], replacement: Replace
 def remove_trees(directory: Path, used: set[str], previous: Head | None) -> None:
     """Remove the kept trees that neither the present publication nor the one before needs."""
     with contextlib.suppress(NfsVerityError):
-        if previous is not None:  # the index of a volume has them where that of records has them
-            with contextlib.closing(Index(directory / previous.index)) as index:
+        if previous is not None:
+            with Database(directory / previous.index) as index:
                 used = used | index.kept_trees()
     for path in (directory / TREES).iterdir():
         if path.name not in used:

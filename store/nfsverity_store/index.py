@@ -5,16 +5,12 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
 from nfsverity_proto.path import split_path
 
-from .layout import StoreError
+from .database import Database
 
 ROOT_ID = 1
 _SCHEMA = """
@@ -23,8 +19,6 @@ CREATE TABLE entry (
     size INTEGER, mtime INTEGER, ctime INTEGER, inode INTEGER, executable INTEGER,
     hash INTEGER, unit_log2 INTEGER, terms BLOB, kept TEXT, record BLOB, tree BLOB,
     UNIQUE (parent, name));
-CREATE INDEX kept ON entry (kept) WHERE kept IS NOT NULL;
-CREATE TABLE certificate (digest BLOB PRIMARY KEY, der BLOB NOT NULL);
 INSERT INTO entry (id, parent, name) VALUES (1, 0, x'');
 """
 _COLUMNS = "id, parent, name, record, size, mtime, ctime, inode, executable, tree"
@@ -121,44 +115,10 @@ def _entry(row: tuple[int, int, bytes, bytes | None, int, int, int, int, int, by
     return IndexEntry(row[0], row[1], row[2], row[3], seen, bool(row[8]), row[9])
 
 
-class Index:
-    """An index that is open. Raises `StoreError` for one that is damaged."""
+class Index(Database):
+    """The index of a tree with stand-alone records. Raises `StoreError`."""
 
-    def __init__(self, path: Path, *, writable: bool = False) -> None:
-        self.path = path
-        mode = "rwc" if writable else "ro&immutable=1"
-        uri = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
-        try:
-            self._db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
-        except sqlite3.Error as error:
-            raise StoreError(f"{path} cannot be opened: {error}") from error
-        try:
-            if writable:
-                self._db.execute("PRAGMA journal_mode = OFF")
-                self._db.execute("PRAGMA synchronous = OFF")
-            else:
-                self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        except sqlite3.Error as error:
-            self._db.close()
-            raise StoreError(f"{path} cannot be read: {error}") from error
-
-    def _execute(self, sql: str, *values: object) -> list[Any]:
-        try:
-            return self._db.execute(sql, values).fetchall()
-        except sqlite3.Error as error:
-            raise StoreError(f"{self.path} is damaged, or cannot be written: {error}") from error
-
-    def create(self) -> None:
-        self._db.executescript(_SCHEMA)
-
-    def close(self) -> None:
-        self._db.close()
-
-    def begin(self) -> None:
-        self._execute("BEGIN")
-
-    def commit(self) -> None:
-        self._execute("COMMIT")
+    schema = _SCHEMA
 
     def _one(self, where: str, *values: object) -> IndexEntry | None:
         rows = self._execute(f"SELECT {_COLUMNS} FROM entry WHERE {where}", *values)  # noqa: S608 - our own words
@@ -233,10 +193,7 @@ class Index:
 
     def put_files(self, rows: Iterable[FileRow]) -> None:
         """New files, or new records of those that there are. A directory of that name must be removed before."""
-        try:
-            self._db.executemany(_PUT, (_values(row) for row in rows))
-        except sqlite3.Error as error:
-            raise StoreError(f"{self.path} cannot be written: {error}") from error
+        self._execute_many(_PUT, (_values(row) for row in rows))
 
     def touch(self, id: int, seen: Seen) -> None:
         """The same content, but another `stat`."""
@@ -267,14 +224,3 @@ class Index:
         """The name of the tree file of an entry."""
         name: str | None = self._execute("SELECT kept FROM entry WHERE id = ?", id)[0][0]
         return name
-
-    def kept_trees(self) -> set[str]:
-        """The names of the tree files that entries need."""
-        rows = self._execute("SELECT DISTINCT kept FROM entry WHERE kept IS NOT NULL")
-        return {row[0] for row in rows}
-
-    def put_certificate(self, digest: bytes, der: bytes) -> None:
-        self._execute("INSERT OR REPLACE INTO certificate VALUES (?, ?)", digest, der)
-
-    def certificates(self) -> list[bytes]:
-        return [row[0] for row in self._execute("SELECT der FROM certificate ORDER BY digest")]

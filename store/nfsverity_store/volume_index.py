@@ -8,19 +8,16 @@ parent is kept as entries are ordered by it (0x00 for "/"), so that the order of
 
 from __future__ import annotations
 
-import os
-import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 from nfsverity_proto.entry import DirectoryNode, Entry, EntryType, FileNode, Key, LinkNode, key_of
 from nfsverity_proto.hashes import Hash
 from nfsverity_proto.statement import Tree, encode_content
 from nfsverity_proto.tree import RFC9162
 
+from .database import Database
 from .index import Seen
 from .layout import StoreError
 
@@ -30,10 +27,8 @@ CREATE TABLE entry (
     executable INTEGER, target BLOB, size INTEGER, mtime INTEGER, ctime INTEGER, inode INTEGER,
     unit_log2 INTEGER, root BLOB, kept TEXT,
     PRIMARY KEY (parent, name)) WITHOUT ROWID;
-CREATE INDEX kept ON entry (kept) WHERE kept IS NOT NULL;
 CREATE TABLE tree (root BLOB NOT NULL, unit_log2 INTEGER NOT NULL, nodes BLOB NOT NULL,
     PRIMARY KEY (root, unit_log2)) WITHOUT ROWID;
-CREATE TABLE certificate (digest BLOB PRIMARY KEY, der BLOB NOT NULL);
 CREATE TABLE head (record BLOB NOT NULL, hash INTEGER NOT NULL);
 """
 _COLUMNS = "parent, name, position, type, executable, target, size, mtime, ctime, inode, unit_log2, root, kept"
@@ -113,38 +108,10 @@ def _volume_entry(row: tuple[Any, ...]) -> VolumeEntry:
     )
 
 
-class VolumeIndex:
-    """An index that is open. Raises `StoreError` for one that is damaged."""
+class VolumeIndex(Database):
+    """The index of a volume. Raises `StoreError`."""
 
-    def __init__(self, path: Path, *, writable: bool = False) -> None:
-        self.path = path
-        mode = "rwc" if writable else "ro&immutable=1"
-        uri = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
-        try:
-            self._db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
-        except sqlite3.Error as error:
-            raise StoreError(f"{path} cannot be opened: {error}") from error
-        try:
-            if writable:
-                self._db.execute("PRAGMA journal_mode = OFF")
-                self._db.execute("PRAGMA synchronous = OFF")
-            else:
-                self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        except sqlite3.Error as error:
-            self._db.close()
-            raise StoreError(f"{path} cannot be read: {error}") from error
-
-    def _execute(self, sql: str, *values: object) -> list[Any]:
-        try:
-            return self._db.execute(sql, values).fetchall()
-        except sqlite3.Error as error:
-            raise self._failed(error) from error
-
-    def _failed(self, error: sqlite3.Error) -> StoreError:
-        return StoreError(f"{self.path} is damaged, or cannot be written: {error}")
-
-    def close(self) -> None:
-        self._db.close()
+    schema = _SCHEMA
 
     # reading
 
@@ -208,11 +175,8 @@ class VolumeIndex:
 
     def all(self) -> Iterator[VolumeEntry]:
         """Every entry, in order."""
-        try:
-            for row in self._db.execute(f"SELECT {_COLUMNS} FROM entry ORDER BY parent, name"):  # noqa: S608 - our own words
-                yield _volume_entry(row)
-        except sqlite3.Error as error:
-            raise self._failed(error) from error
+        for row in self._rows(f"SELECT {_COLUMNS} FROM entry ORDER BY parent, name"):  # noqa: S608 - our own words
+            yield _volume_entry(row)
 
     def below(self, path: bytes) -> Iterator[VolumeEntry]:
         """Every entry below a directory, in order; of all where the path is empty."""
@@ -220,17 +184,12 @@ class VolumeIndex:
             yield from self.all()
             return
         low = path.replace(b"/", b"\0")
-        rows = self._db.execute(
+        rows = self._rows(
             f"SELECT {_COLUMNS} FROM entry WHERE parent = ? OR (parent >= ? AND parent < ?) ORDER BY parent, name",  # noqa: S608 - our own words
-            (low, low + b"\0", low + b"\1"),
+            *(low, low + b"\0", low + b"\1"),
         )
         for row in rows:
             yield _volume_entry(row)
-
-    def count(self) -> int:
-        """The number of entries."""
-        count: int = self._execute("SELECT count(*) FROM entry")[0][0]
-        return count
 
     def counts(self) -> dict[EntryType, int]:
         """The number of entries of each type."""
@@ -254,39 +213,21 @@ class VolumeIndex:
         rows = self._execute("SELECT nodes FROM tree WHERE root = ? AND unit_log2 = ?", root, unit_log2)
         return rows[0][0] if rows else None
 
-    def kept_trees(self) -> set[str]:
-        """The names of the tree files that entries need."""
-        return {row[0] for row in self._execute("SELECT DISTINCT kept FROM entry WHERE kept IS NOT NULL")}
-
-    def certificates(self) -> list[bytes]:
-        return [row[0] for row in self._execute("SELECT der FROM certificate ORDER BY digest")]
-
     # writing
-
-    def create(self) -> None:
-        self._db.executescript(_SCHEMA)
-
-    def begin(self) -> None:
-        self._execute("BEGIN")
 
     def commit(self) -> None:
         """What was put. Trees that no entry needs are left out."""
         self._execute(
             "DELETE FROM tree WHERE (root, unit_log2) NOT IN (SELECT root, unit_log2 FROM entry WHERE type = 1)"
         )
-        self._execute("COMMIT")
+        super().commit()
 
     def put(self, parent: bytes, first: int, rows: Iterable[Row]) -> None:
         """All of one directory, of which nothing is there yet; `first` is the position of its first entry."""
         key = parent.replace(b"/", b"\0")
         values = ((key, row.name, position, *row[1:]) for position, row in enumerate(rows, first))
-        try:
-            self._db.executemany(
-                f"INSERT INTO entry ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - our own words
-                values,
-            )
-        except sqlite3.Error as error:
-            raise self._failed(error) from error
+        holders = ", ".join("?" * 13)
+        self._execute_many(f"INSERT INTO entry ({_COLUMNS}) VALUES ({holders})", values)  # noqa: S608 - our own words
 
     def remove_all_in(self, parent: bytes) -> None:
         """Forget what is in one directory, not what is below it."""
@@ -305,13 +246,7 @@ class VolumeIndex:
 
     def put_trees(self, trees: Iterable[tuple[bytes, int, bytes]]) -> None:
         """Root, unit size and nodes of each."""
-        try:
-            self._db.executemany("INSERT OR REPLACE INTO tree VALUES (?, ?, ?)", trees)
-        except sqlite3.Error as error:
-            raise self._failed(error) from error
-
-    def put_certificate(self, digest: bytes, der: bytes) -> None:
-        self._execute("INSERT OR REPLACE INTO certificate VALUES (?, ?)", digest, der)
+        self._execute_many("INSERT OR REPLACE INTO tree VALUES (?, ?, ?)", trees)
 
     def put_head(self, record: bytes, hash: int) -> None:
         self._execute("DELETE FROM head")

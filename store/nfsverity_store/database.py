@@ -1,0 +1,91 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the indexes of both forms have in common: one SQLite file, which is never changed once a head names it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Self
+from urllib.parse import quote
+
+from .layout import StoreError
+
+_COMMON = """
+CREATE INDEX kept ON entry (kept) WHERE kept IS NOT NULL;
+CREATE TABLE certificate (digest BLOB PRIMARY KEY, der BLOB NOT NULL);
+"""
+
+
+class Database:
+    """An index that is open: close it, or use it in a `with`. Raises `StoreError` for one that is damaged."""
+
+    schema: ClassVar[str]
+    """Of the tables; there is one `entry`, with the name of a file's kept tree in `kept`."""
+
+    def __init__(self, path: Path, *, writable: bool = False) -> None:
+        self.path = path
+        mode = "rwc" if writable else "ro&immutable=1"
+        uri = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
+        try:
+            self._db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise StoreError(f"{path} cannot be opened: {error}") from error
+        try:
+            if writable:
+                self._db.execute("PRAGMA journal_mode = OFF")
+                self._db.execute("PRAGMA synchronous = OFF")
+            else:
+                self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.Error as error:
+            self._db.close()
+            raise StoreError(f"{path} cannot be read: {error}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _execute(self, sql: str, *values: object) -> list[Any]:
+        return list(self._rows(sql, *values))
+
+    def _rows(self, sql: str, *values: object) -> Iterator[Any]:
+        """The rows one after the other, not all of them in memory."""
+        try:
+            yield from self._db.execute(sql, values)
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
+    def _execute_many(self, sql: str, values: Iterable[tuple[object, ...]]) -> None:
+        try:
+            self._db.executemany(sql, values)
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: sqlite3.Error) -> StoreError:
+        return StoreError(f"{self.path} is damaged, or cannot be written: {error}")
+
+    def create(self) -> None:
+        self._db.executescript(self.schema + _COMMON)
+
+    def begin(self) -> None:
+        self._execute("BEGIN")
+
+    def commit(self) -> None:
+        self._execute("COMMIT")
+
+    def kept_trees(self) -> set[str]:
+        """The names of the tree files that entries need."""
+        return {row[0] for row in self._execute("SELECT DISTINCT kept FROM entry WHERE kept IS NOT NULL")}
+
+    def put_certificate(self, digest: bytes, der: bytes) -> None:
+        self._execute("INSERT OR REPLACE INTO certificate VALUES (?, ?)", digest, der)
+
+    def certificates(self) -> list[bytes]:
+        return [row[0] for row in self._execute("SELECT der FROM certificate ORDER BY digest")]

@@ -31,6 +31,7 @@ from nfsverity_proto.tree import root
 from nfsverity_proto.verification import Verified
 
 if TYPE_CHECKING:
+    from .connection import Held
     from .session import Session
 
 ENTRIES_AT_ONCE = 512
@@ -104,6 +105,21 @@ def _check(session: Session, head: Verified, found: EntryRange, key: Key, count:
         raise MalformedMessage("a range that begins behind what was asked for (fip-entries-6)")
 
 
+async def _bulk(session: Session, head: Verified, key: Key, count: int, most: int) -> Held[m.BulkOk]:
+    """Entries around a place, with what comes along; checked, and the caller's to release. Raises as `members`."""
+    parent, name = key[0].replace(b"\0", b"/"), key[1]
+    try:
+        held = await session.call_holding(m.BULK, m.BulkArgs(head.tag, parent, name, count, most))
+    except StatusError as error:
+        raise _changed(error) from error
+    try:
+        _check(session, head, held.ok.range, key, count)
+    except BaseException:
+        held.release()
+        raise
+    return held
+
+
 async def members(
     session: Session,
     head: Verified,
@@ -123,15 +139,9 @@ async def members(
     low: Key = key_of(path, b"")
     inside = path.replace(b"/", b"\0")
     while True:
-        parent, name = low[0].replace(b"\0", b"/"), low[1]
-        arguments = m.BulkArgs(head.tag, parent, name, ENTRIES_AT_ONCE, most)
-        try:
-            held = await session.call_holding(m.BULK, arguments)
-        except StatusError as error:
-            raise _changed(error) from error
+        held = await _bulk(session, head, low, ENTRIES_AT_ONCE, most)
         try:
             ok = held.ok
-            _check(session, head, ok.range, low, ENTRIES_AT_ONCE)
             is_last = ok.range.first + len(ok.range.entries) == head.head.entries
             if not is_last and ok.range.entries[-1].key <= low:
                 raise MalformedMessage("a range with nothing behind what was asked for (fip-entries-6)")
@@ -156,13 +166,8 @@ async def member_at(
     session: Session, head: Verified, path: bytes, *, most: int, judge: Callable[[Verified], None]
 ) -> Member:
     """The one entry at a path, which is there. Raises as `members`."""
-    parent, _, name = path.rpartition(b"/")
+    held = await _bulk(session, head, key_of_path(path), 2, most)
     try:
-        held = await session.call_holding(m.BULK, m.BulkArgs(head.tag, parent, name, 2, most))
-    except StatusError as error:
-        raise _changed(error) from error
-    try:
-        _check(session, head, held.ok.range, key_of(parent, name), 2)
         for entry, content, item in _items(held.ok, most):
             if entry.path == path:
                 member = _member(head, hash_by_number(head.statement.hash), entry, content, item.statement, judge)
@@ -184,14 +189,8 @@ async def members_between(
 ) -> AsyncGenerator[Member, None]:
     """The entries from one path to another, which are `count`, or as many of them as come at once. As `members`."""
     low, high = key_of_path(first), key_of_path(last)
-    parent, _, name = first.rpartition(b"/")
-    count = min(count + 1, ENTRIES_AT_ONCE)
+    held = await _bulk(session, head, low, min(count + 1, ENTRIES_AT_ONCE), most)
     try:
-        held = await session.call_holding(m.BULK, m.BulkArgs(head.tag, parent, name, count, most))
-    except StatusError as error:
-        raise _changed(error) from error
-    try:
-        _check(session, head, held.ok.range, low, count)
         hash = hash_by_number(head.statement.hash)
         for entry, content, item in _items(held.ok, most):
             if low <= entry.key <= high:

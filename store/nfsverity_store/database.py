@@ -53,7 +53,10 @@ class Database:
         self._db.close()
 
     def _execute(self, sql: str, *values: object) -> list[Any]:
-        return list(self._rows(sql, *values))
+        try:
+            return self._db.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
 
     def _rows(self, sql: str, *values: object) -> Iterator[Any]:
         """The rows one after the other, not all of them in memory."""

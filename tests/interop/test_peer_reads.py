@@ -330,7 +330,8 @@ def test_a_revocation_that_does_not_verify_is_named_and_changes_nothing(revoking
     assert revoking.reads()["a"] == named
     revoking.revoke(revoking.second, key_of(revoking.first))
     path = revocation_path(revoking.tree.root)
-    path.write_bytes(path.read_bytes()[:-1] + b"\1")
+    published = path.read_bytes()
+    path.write_bytes(published[:-1] + bytes([published[-1] ^ 1]))
     assert revoking.reads()["a"] == (0, b"a", "revocation: bad-signature")
     path.write_bytes(b"damaged")
     assert revoking.reads()["a"] == (3, b"", "the server does not tell what is revoked")

@@ -21,8 +21,9 @@ GENERATED = ("-Wall", "-Werror", "-Wno-unused-variable")
 MADE = ("fim_xdr", "fip_xdr", "fip_svc", "fip_clnt")
 """By rpcgen."""
 PROGRAMS = {
-    "peer": ("peer", "calls", "arguments", "verify", "revoked", "canonical", "tree"),
-    "peer-small": ("peer-small", "calls", "arguments", "verify", "revoked", "canonical", "tree"),
+    "peer": ("peer", "calls", "session", "arguments", "verify", "revoked", "canonical", "tree"),
+    "peer-small": ("peer-small", "calls", "session", "arguments", "verify", "revoked", "canonical", "tree"),
+    "listing": ("listing", "calls", "session", "arguments", "verify", "revoked", "canonical", "tree"),
     "check": ("check", "arguments", "verify", "revoked", "canonical", "tree"),
     "serve": ("serve", "arguments", "canonical", "tree", "fip_svc"),
     "list": ("list", "fip_clnt"),

@@ -20,6 +20,7 @@
 
 #include "arguments.h"
 #include "calls.h"
+#include "session.h"
 #include "verify.h"
 
 #ifndef TREE_NODES
@@ -37,8 +38,6 @@ static const char *const names[] = {"ahead", "on-demand", "inline", "reconstruct
 /* What a read ended with. */
 enum outcome { DONE, FAILED_UNIT, OTHER_VERSION }; /* a unit that fails; the server said CHANGED or UPDATING */
 
-static struct expected expected;
-static struct revoked revoked; /* nothing, until the server told; it is not kept for the next time */
 static enum presentation presentation;
 static bool pinned; /* a byte has been delivered */
 
@@ -47,10 +46,6 @@ static fip_handle handle;
 static struct bytes record;
 static struct verified version;
 static uint64_t generation; /* of the version, or of the head that it is judged under */
-
-/* The accepted head, where the server has a volume. */
-static struct verified head;
-static bool has_head;
 
 /* Verified nodes of the version: all of one level, and some others. A place is found by level and index alone,
  * and taken over by whoever comes next, so memory is bounded whatever the size of the file. */
@@ -62,12 +57,6 @@ static struct known {
     uint64_t index;
     unsigned char value[HASH_MAX];
 } known[KNOWN];
-
-static _Noreturn void end_with(const char *verdict)
-{
-    fprintf(stderr, "%s\n", verdict);
-    exit(1);
-}
 
 static _Noreturn void trouble_here(const char *what)
 {
@@ -88,40 +77,6 @@ static void forget_version(void)
     memset(known, 0, sizeof known);
     delivered = 0;
     asked_again = false;
-}
-
-static uint64_t head_generation(void)
-{
-    return head.statement.claim.fim_claim_u.volume.when.generation;
-}
-
-/* RECORD of the root (fip-head-1). One that was accepted before gives way to a strictly newer one (fim-head-4). */
-static void ask_head(void)
-{
-    fip_record_args arguments = {{0, NULL}, {0, NULL}, 0};
-    fip_record_result result;
-    struct verified found;
-    const char *verdict;
-
-    if (CALL(FIPPROC_RECORD, record, &arguments, &result) != FIP_OK) {
-        if (has_head)
-            end_with("unsigned");
-        return;
-    }
-    verdict = verify_head(&(struct bytes){result.fip_record_result_u.ok.record.record_val,
-                                          result.fip_record_result_u.ok.record.record_len},
-                          &expected, &found);
-    if (verdict != NULL)
-        end_with(verdict);
-    FREE(record, &result);
-    if (has_head && found.statement.claim.fim_claim_u.volume.when.generation <= head_generation()) {
-        free_verified(&found);
-        return;
-    }
-    if (has_head)
-        free_verified(&head);
-    head = found;
-    has_head = true;
 }
 
 /* A record as that of a file, or of a member: then under a newer head, if it is of another one (fip-vol-3). */
@@ -151,7 +106,8 @@ static _Noreturn void end_without_file(void)
     struct bytes parent = {expected.path.data, size};
     struct bytes name = {expected.path.data + start, expected.path.size - start};
     fip_entries_result result;
-    bool is_there;
+    const fim_entry *found;
+    const char *verdict;
 
     if (!has_head)
         trouble_with_peer("the server has no such file");
@@ -163,9 +119,12 @@ static _Noreturn void end_without_file(void)
     };
     if (CALL(FIPPROC_ENTRIES, entries, &arguments, &result) != FIP_OK)
         trouble_with_peer("the server does not show that there is no such file");
-    if (!range_shows(&head, &result.fip_entries_result_u.ok.range, &parent, &name, &is_there))
+    verdict = find_entry(&head, &result.fip_entries_result_u.ok.range, &parent, &name, &found);
+    if (verdict == NULL)
+        end_with(found != NULL ? "hidden" : "absent");
+    if (strcmp(verdict, NOT_SHOWN) == 0)
         trouble_with_peer("malformed-reply: a range that does not show what it was asked for");
-    end_with(is_there ? "hidden" : "absent");
+    end_with(verdict);
 }
 
 /* Verify a record that was received, and read by it from now on. */
@@ -181,32 +140,6 @@ static void take_record(const char *data, size_t size)
     verdict = judge(&record, &version, &generation);
     if (verdict != NULL)
         end_with(verdict);
-}
-
-/* Once, before the first record is judged (fip-revoke-7). */
-static void ask_revocation(void)
-{
-    fip_revocation_args arguments = {{0, NULL}, {0, NULL}};
-    fip_revocation_result result;
-    struct bytes received;
-    const char *verdict;
-
-    switch (CALL(FIPPROC_REVOCATION, revocation, &arguments, &result)) {
-    case FIP_UNSIGNED:
-        return; /* fip-revoke-10 */
-    case FIP_UNCHANGED:
-        trouble_with_peer("malformed-reply: no revocation for a client that has none"); /* fip-revoke-6 */
-    case FIP_OK:
-        break;
-    default:
-        trouble_with_peer("the server does not tell what is revoked");
-    }
-    received = (struct bytes){result.fip_revocation_result_u.ok.record.record_val,
-                              result.fip_revocation_result_u.ok.record.record_len};
-    verdict = verify_revocation(&received, &expected);
-    if (verdict != NULL)
-        fprintf(stderr, "revocation: %s\n", verdict); /* fim-rev-9 */
-    FREE(revocation, &result);
 }
 
 static void take_handle(const fip_handle *received)
@@ -725,7 +658,6 @@ int main(int count, char **words)
     }
     expected.path = (struct bytes){words[4], strlen(words[4])};
     read_certificates(words[5], expected.certificates, PINS_MAX);
-    expected.revoked = &revoked;
     expected.now = count == 8 ? strtoll(words[7], NULL, 10) : time(NULL);
     connect_to(words[1], words[2]);
 

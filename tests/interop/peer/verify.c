@@ -717,20 +717,35 @@ static void next_hash(void *context, unsigned int level, uint64_t index, unsigne
     hashes->next += hashes->length;
 }
 
+static struct tree tree_of_entries(const fim_volume *volume, const struct hash *hash)
+{
+    struct tree tree = {hash, 0, 0, volume->entries, 0};
+
+    while (tree.height < 63 && UINT64_C(1) << tree.height < tree.n)
+        tree.height++;
+    return tree;
+}
+
+/* Whether a range of one entry or more is within the volume, and its proof has the length that is due. */
+static bool range_has_form(const fim_volume *volume, const struct hash *hash, const fim_range *range)
+{
+    struct tree tree = tree_of_entries(volume, hash);
+    u_int count = range->entries.entries_len;
+
+    return count > 0 && range->first <= volume->entries && count <= volume->entries - range->first &&
+           range->proof.proof_len == hash->length * proof_length(&tree, range->first, range->first + count, tree.height);
+}
+
 /* "Ranges of Entries": an entry's encoding is a unit, of which there are as many as the head says (fim-vol-1). */
 static bool range_folds(const fim_volume *volume, const struct hash *hash, const fim_range *range)
 {
     u_int count = range->entries.entries_len;
-    struct tree tree = {hash, 0, 0, volume->entries, 0};
+    struct tree tree = tree_of_entries(volume, hash);
     struct hashes hashes = {(const unsigned char *)range->proof.proof_val, hash->length};
     unsigned char *leaves, top[HASH_MAX];
     bool folds;
 
-    if (count == 0 || range->first > volume->entries || count > volume->entries - range->first)
-        return false;
-    while (tree.height < 63 && UINT64_C(1) << tree.height < tree.n)
-        tree.height++;
-    if (range->proof.proof_len != hash->length * proof_length(&tree, range->first, range->first + count, tree.height))
+    if (!range_has_form(volume, hash, range))
         return false;
     leaves = malloc((size_t)count * hash->length);
     if (leaves == NULL)
@@ -776,8 +791,7 @@ static int compare_bytes(const char *one, size_t one_size, const char *two, size
     return (one_size > two_size) - (one_size < two_size);
 }
 
-/* Where an entry is in the order, beside the place of a parent and a name (fim-vol-2). */
-static int compare_place(const fim_entry *entry, const struct bytes *parent, const struct bytes *name)
+int compare_place(const fim_entry *entry, const struct bytes *parent, const struct bytes *name)
 {
     int order = compare_bytes(entry->parent.fim_path_val, entry->parent.fim_path_len, parent->data, parent->size, true);
 
@@ -785,47 +799,54 @@ static int compare_place(const fim_entry *entry, const struct bytes *parent, con
                       : compare_bytes(entry->name.fim_name_val, entry->name.fim_name_len, name->data, name->size, false);
 }
 
-/* fim-range-1, fim-range-2: the range is one of the volume, and breaks none of its rules. */
-static bool is_sound_range(const struct verified *head, const fim_range *range)
+const char *verify_range(const struct verified *head, const fim_range *range)
 {
     const fim_volume *volume = &head->statement.claim.fim_claim_u.volume;
     const struct hash *hash = hash_of(head->statement.hash);
     const fim_entry *entries = range->entries.entries_val;
     unsigned char empty[HASH_MAX];
 
-    for (u_int i = 0; i < range->entries.entries_len; i++) {
-        const fim_entry *last = i > 0 ? &entries[i - 1] : NULL;
-        if (!is_sound_entry(&entries[i]) || (entries[i].node.type == FIM_ENTRY_FILE &&
-                                             entries[i].node.fim_node_u.file.content.fim_hash_len != hash->length))
-            return false;
-        if (last != NULL &&
-            compare_place(last, &(struct bytes){entries[i].parent.fim_path_val, entries[i].parent.fim_path_len},
-                          &(struct bytes){entries[i].name.fim_name_val, entries[i].name.fim_name_len}) >= 0)
-            return false;
+    if (range->entries.entries_len == 0) {
+        digest(hash, "", 0, empty);
+        if (volume->entries != 0 || range->first != 0 || range->proof.proof_len != 0)
+            return NOT_SHOWN;
+        return compare(empty, volume->root.fim_hash_val, hash->length) == 0 ? NULL : "mismatch";
     }
-    if (range->entries.entries_len > 0)
-        return range_folds(volume, hash, range);
-    digest(hash, "", 0, empty);
-    return volume->entries == 0 && range->first == 0 && range->proof.proof_len == 0 &&
-           compare(empty, volume->root.fim_hash_val, hash->length) == 0;
+    if (!range_has_form(volume, hash, range))
+        return NOT_SHOWN;
+    if (!range_folds(volume, hash, range)) /* fim-range-1 */
+        return "mismatch";
+    for (u_int i = 0; i < range->entries.entries_len; i++) { /* fim-range-2 */
+        const fim_entry *one = &entries[i];
+        struct bytes parent = {one->parent.fim_path_val, one->parent.fim_path_len};
+        struct bytes name = {one->name.fim_name_val, one->name.fim_name_len};
+        if (!is_sound_entry(one) || (one->node.type == FIM_ENTRY_FILE &&
+                                     one->node.fim_node_u.file.content.fim_hash_len != hash->length))
+            return "malformed";
+        if (i > 0 && compare_place(one - 1, &parent, &name) >= 0)
+            return "malformed";
+    }
+    return NULL;
 }
 
-bool range_shows(const struct verified *head, const fim_range *range, const struct bytes *parent,
-                 const struct bytes *name, bool *is_there)
+const char *find_entry(const struct verified *head, const fim_range *range, const struct bytes *parent,
+                       const struct bytes *name, const fim_entry **found)
 {
     u_int count = range->entries.entries_len, at = 0;
+    const char *verdict = verify_range(head, range);
     int order = -1;
 
-    if (!is_sound_range(head, range))
-        return false;
+    *found = NULL;
+    if (verdict != NULL)
+        return verdict;
     while (at < count && (order = compare_place(&range->entries.entries_val[at], parent, name)) < 0)
         at++;
-    *is_there = at < count && order == 0;
-    if (*is_there)
-        return true;
-    if (at < count) /* fim-range-3 */
-        return at > 0 || range->first == 0;
-    return range->first + count == head->statement.claim.fim_claim_u.volume.entries;
+    if (at < count && order == 0)
+        *found = &range->entries.entries_val[at];
+    else if (at < count ? at == 0 && range->first > 0 /* fim-range-3 */
+                        : range->first + count != head->statement.claim.fim_claim_u.volume.entries)
+        return NOT_SHOWN;
+    return NULL;
 }
 
 /* Steps 3 to 11 of a member whose membership was decoded. */

@@ -43,9 +43,15 @@ const char *verify_member(const struct bytes *record, const struct verified *hea
                           struct verified *out);
 /* The same for a fim_exported: its head, then its record (fim-export-2). */
 const char *verify_exported(const struct bytes *data, const struct expected *expected, struct verified *out);
-/* Whether a range of entries shows what is at a place, or that nothing is (fim-range-3). */
-bool range_shows(const struct verified *head, const fim_range *range, const struct bytes *parent,
-                 const struct bytes *name, bool *is_there);
+/* Where an entry is in the order, beside the place of a parent and a name (fim-vol-2). */
+int compare_place(const fim_entry *entry, const struct bytes *parent, const struct bytes *name);
+/* No verdict: the peer's trouble. The answer is no range of the volume, or lacks a neighbour that it should have. */
+#define NOT_SHOWN "malformed-reply"
+/* NULL if the range is one of the volume, and breaks none of its rules; else a verdict, or NOT_SHOWN. */
+const char *verify_range(const struct verified *head, const fim_range *range);
+/* The same, and the entry at a place, in the range; NULL if it is shown that there is none (fim-range-3). */
+const char *find_entry(const struct verified *head, const fim_range *range, const struct bytes *parent,
+                       const struct bytes *name, const fim_entry **found);
 void free_verified(struct verified *verified);
 
 #endif

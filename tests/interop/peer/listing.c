@@ -1,0 +1,181 @@
+/* SPDX-FileCopyrightText: the nfs-verity authors
+ * SPDX-License-Identifier: BSD-3-Clause */
+/* Lists a directory of a volume, verified: all of it, under one head.
+ *
+ * usage: listing HOST PORT VOLUME PATH CERTIFICATES COUNT [NOW]
+ *
+ * PATH is empty for the root; of a file or link, itself is listed. COUNT is how many entries are asked for at once.
+ * Prints for each entry a letter (f, x for an executable file, l, d), its name and, of a link, the target; each ends
+ * with a zero byte, which is in no name. The listing is whole if the exit status is 0; else it is as that of `peer`.
+ *
+ * Written from "Ranges of Entries" of File Integrity Metadata, and "ENTRIES" of the protocol. */
+#define _GNU_SOURCE /* memrchr */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "arguments.h"
+#include "calls.h"
+#include "session.h"
+
+enum { HEADS_MAX = 8 }; /* that are followed while nothing has been listed yet */
+
+static unsigned int most;
+static bool listed; /* an entry has been printed */
+
+static void print_entry(const fim_entry *entry)
+{
+    const fim_node *node = &entry->node;
+    char letter = node->type == FIM_ENTRY_DIRECTORY ? 'd' : node->type == FIM_ENTRY_LINK ? 'l' : 'f';
+
+    if (node->type == FIM_ENTRY_FILE && node->fim_node_u.file.executable)
+        letter = 'x';
+    printf("%c%c", letter, 0);
+    fwrite(entry->name.fim_name_val, 1, entry->name.fim_name_len, stdout);
+    putchar(0);
+    if (node->type == FIM_ENTRY_LINK) {
+        fwrite(node->fim_node_u.target.target_val, 1, node->fim_node_u.target.target_len, stdout);
+        putchar(0);
+    }
+    listed = true;
+}
+
+/* ENTRIES at a place. False: the server has another head. */
+static bool ask_entries(const struct bytes *parent, const struct bytes *name, fip_entries_result *result)
+{
+    fip_entries_args arguments = {
+        {head.statement.hash, {hash_of(head.statement.hash)->length, (char *)head.tag}},
+        {parent->size, parent->data},
+        {name->size, name->data},
+        most,
+    };
+    fip_status status = CALL(FIPPROC_ENTRIES, entries, &arguments, result);
+
+    if (status == FIP_CHANGED)
+        return false;
+    if (status != FIP_OK)
+        trouble_with_peer("the server does not show what is in the directory");
+    if (result->fip_entries_result_u.ok.range.entries.entries_len > most)
+        trouble_with_peer("malformed-reply: more entries than were asked for");
+    return true;
+}
+
+static void refuse(const char *verdict)
+{
+    if (verdict == NULL)
+        return;
+    if (strcmp(verdict, NOT_SHOWN) == 0)
+        trouble_with_peer("malformed-reply: a range that does not show what it was asked for");
+    end_with(verdict);
+}
+
+/* fip-entries-1: the range begins with the last entry below the place, or with the first of the volume. */
+static bool begins_at(const fim_range *range, const struct bytes *parent, const struct bytes *name)
+{
+    const fim_entry *entries = range->entries.entries_val;
+    u_int count = range->entries.entries_len;
+
+    if (range->first > 0 && compare_place(&entries[0], parent, name) >= 0)
+        return false;
+    return count < 2 || compare_place(&entries[1], parent, name) >= 0;
+}
+
+/* A page of a directory, from behind the name `after` on, which it moves on. True: it is the last. */
+static bool take_page(const fim_range *range, const struct bytes *directory, struct bytes *after)
+{
+    u_int count = range->entries.entries_len, before = 0;
+    bool last = range->first + count == head.statement.claim.fim_claim_u.volume.entries;
+
+    refuse(verify_range(&head, range));
+    if (count > 0 && !begins_at(range, directory, after))
+        refuse(NOT_SHOWN);
+    while (before < count && compare_place(&range->entries.entries_val[before], directory, after) <= 0)
+        before++;
+    for (u_int i = before; i < count; i++) {
+        const fim_entry *entry = &range->entries.entries_val[i];
+        if (entry->parent.fim_path_len != directory->size ||
+            compare(entry->parent.fim_path_val, directory->data, directory->size) != 0)
+            return true; /* fim-range-4 */
+        print_entry(entry);
+        after->size = entry->name.fim_name_len;
+        copy(after->data, entry->name.fim_name_val, after->size);
+    }
+    if (!last && before == count)
+        trouble_with_peer("malformed-reply: a listing that does not go on");
+    return last;
+}
+
+/* False: the head changed. */
+static bool list_directory(const struct bytes *directory)
+{
+    char name[255];
+    struct bytes after = {name, 0};
+    bool last = false;
+
+    while (!last) {
+        fip_entries_result result;
+        if (!ask_entries(directory, &after, &result))
+            return false;
+        last = take_page(&result.fip_entries_result_u.ok.range, directory, &after);
+        FREE(entries, &result);
+    }
+    return true;
+}
+
+/* What is at the path, by its own entry; a directory is then listed. False: the head changed. */
+static bool list_path(const struct bytes *path)
+{
+    const char *slash = memrchr(path->data, '/', path->size);
+    size_t size = slash == NULL ? 0 : slash - path->data, start = slash == NULL ? 0 : size + 1;
+    struct bytes parent = {path->data, size}, name = {path->data + start, path->size - start};
+    const fim_entry *found;
+    fip_entries_result result;
+    bool is_directory;
+
+    if (path->size == 0)
+        return list_directory(path);
+    if (!ask_entries(&parent, &name, &result))
+        return false;
+    refuse(find_entry(&head, &result.fip_entries_result_u.ok.range, &parent, &name, &found));
+    if (!begins_at(&result.fip_entries_result_u.ok.range, &parent, &name))
+        refuse(NOT_SHOWN);
+    if (found == NULL)
+        end_with("absent");
+    is_directory = found->node.type == FIM_ENTRY_DIRECTORY;
+    if (!is_directory)
+        print_entry(found);
+    FREE(entries, &result);
+    return !is_directory || list_directory(path);
+}
+
+int main(int count, char **words)
+{
+    if (count < 7 || count > 8 || !parse_volume(words[3], expected.volume) || atoi(words[6]) < 3 ||
+        atoi(words[6]) > FIP_ENTRIES_MAX) {
+        fprintf(stderr, "usage: listing HOST PORT VOLUME PATH CERTIFICATES COUNT [NOW]\n");
+        return 2;
+    }
+    expected.path = (struct bytes){words[4], strlen(words[4])};
+    read_certificates(words[5], expected.certificates, PINS_MAX);
+    expected.now = count == 8 ? strtoll(words[7], NULL, 10) : time(NULL);
+    most = atoi(words[6]);
+    connect_to(words[1], words[2]);
+    ask_revocation();
+    ask_head();
+    if (!has_head)
+        trouble_with_peer("the server has no volume");
+    for (int heads = 1; !list_path(&expected.path); heads++) { /* all of one head (fim-head-3) */
+        uint64_t before = head_generation();
+        if (listed || heads == HEADS_MAX)
+            end_with("stale");
+        ask_head();
+        if (head_generation() == before)
+            trouble_with_peer("malformed-reply: another head than the one that the server gives"); /* fip-entries-3 */
+    }
+    if (fflush(stdout) != 0) {
+        perror("standard output");
+        return 4;
+    }
+    return 0;
+}

@@ -1,0 +1,23 @@
+/* SPDX-FileCopyrightText: the nfs-verity authors
+ * SPDX-License-Identifier: BSD-3-Clause */
+/* What one session knows: what its user expects, what is revoked, and the head that it accepted. */
+#ifndef SESSION_H
+#define SESSION_H
+
+#include <stdbool.h>
+
+#include "verify.h"
+
+extern struct expected expected;
+extern struct verified head; /* the accepted one, where the server has a volume */
+extern bool has_head;
+
+/* Exit status 1, and the verdict on standard error. */
+_Noreturn void end_with(const char *verdict);
+uint64_t head_generation(void);
+/* RECORD of the root (fip-head-1). One that was accepted before gives way to a strictly newer one (fim-head-4). */
+void ask_head(void);
+/* Once, before the first record is judged (fip-revoke-7). */
+void ask_revocation(void);
+
+#endif

@@ -26,7 +26,6 @@ from nfsverity_client.trust_store import Bindings
 from nfsverity_proto.entry import DirectoryNode, Entry, FileNode, kind_of
 from nfsverity_proto.errors import (
     Absent,
-    Equivocation,
     Hidden,
     IsRevoked,
     Mismatch,
@@ -492,9 +491,9 @@ class LocalTree:
                 verified = verify_record(record, allowed, self.trust, certificates, now, algorithms, seen, revoked)
                 for gate, rule in rules:
                     rule.check(verified, gate, now)
-        except (Rollback, Equivocation) as error:
+        except VerificationError as error:
             if self._marks is not None:
-                self._marks.explain(error, record)
+                self._marks.explain(error, record, self.url_of)
             raise
         self._bind(verified)
         return (
@@ -518,9 +517,9 @@ class LocalTree:
                 verified = verify_head(
                     record, expected, self.trust, self.certificates(record), self._now(), ALL_ALGORITHMS, seen, revoked
                 )
-        except (Rollback, Equivocation) as error:
+        except VerificationError as error:
             if self._marks is not None:
-                self._marks.explain(error, record)
+                self._marks.explain(error, record, self.url_of)
             raise
         self._bind(verified)
         marks = self._marks

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from nfsverity_proto import messages as m
 from nfsverity_proto.errors import MalformedMessage, StatusError, Unsigned
 
-from .marks import Judged
+from .marks import Judged, reset_advice
 
 if TYPE_CHECKING:
     from .session import Session
@@ -34,6 +34,12 @@ class Heads:
         """Another event loop is used from now on."""
         self._asking = asyncio.Lock()
 
+    def _none(self, error: StatusError) -> Unsigned:
+        url = str(self._session.url)
+        problem = Unsigned(f"the volume had a head, and the server gives none ({error})", where=url)
+        problem.advice = reset_advice(url, of_volume=True)
+        return problem
+
     async def current(self) -> Judged | None:
         """The head, verified; None where the server serves no volume.
 
@@ -47,7 +53,7 @@ class Heads:
                     record = (await self._session.call(m.RECORD, m.RecordArgs(m.ROOT_HANDLE, b"", 0))).record
                 except StatusError as error:
                     if self._session.has_mark_of_head():
-                        raise Unsigned(f"the volume had a head, and the server gives none ({error})") from error
+                        raise self._none(error) from error
                     if error.status is not m.Status.IS_DIRECTORY:
                         raise
                 else:
@@ -70,7 +76,7 @@ class Heads:
             except StatusError as error:
                 if error.status is m.Status.UNCHANGED:
                     return None
-                raise Unsigned(f"the volume had a head, and the server gives none ({error})") from error
+                raise self._none(error) from error
             if hashlib.sha256(record).digest() == known:
                 raise MalformedMessage("a reply to RECORD has the record that was known (fip-record-4)")
             newer = await self._session.judge_head(record)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import shlex
 import sqlite3
 import time
 from collections import deque
@@ -19,11 +20,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from nfsverity_proto.errors import Equivocation, Rollback, VerificationError
+from nfsverity_proto.errors import Equivocation, Rollback, VerificationError, WrongKind
 from nfsverity_proto.marks import Mark, MarkKey, Marks, effective_now, time_to_keep, to_raise
 from nfsverity_proto.record import decode_record
 from nfsverity_proto.revocation import Revocations
-from nfsverity_proto.statement import Content, File, Kind, Tag, decode_statement
+from nfsverity_proto.statement import Content, File, Kind, Revocation, Tag, decode_statement
 from nfsverity_proto.trust import TrustEntry
 from nfsverity_proto.verification import Expected, Verified, check_version
 
@@ -157,12 +158,21 @@ class MarkStore:
             return found
 
     def counts(self) -> dict[bytes, int]:
-        """How many files of each volume have marks."""
+        """How many files of each volume have marks of their own; 0 where its head has one for all of them."""
         with self.state.reading() as connection:
             if connection is None:
                 return {}
-            text = "SELECT volume, count(DISTINCT path) FROM mark WHERE kind = ? GROUP BY volume ORDER BY volume"
-            return dict(connection.execute(text, (int(Kind.FILE),)).fetchall())
+            text = (
+                "SELECT volume, count(DISTINCT iif(kind = ?, path, NULL)) FROM mark WHERE kind IN (?, ?)"
+                " GROUP BY volume ORDER BY volume"
+            )
+            kinds = (int(Kind.FILE), int(Kind.FILE), int(Kind.VOLUME))
+            return dict(connection.execute(text, kinds).fetchall())
+
+    def heads(self) -> dict[bytes, Mark]:
+        """The highest mark of a head of each volume that has one."""
+        found = sorted(self.find(kind=Kind.VOLUME), key=lambda kept: kept.mark.generation)
+        return {kept.of.volume: kept.mark for kept in found}
 
     def latest(self) -> int | None:
         """The latest time of issue that was accepted; None where none was."""
@@ -180,20 +190,35 @@ class MarkStore:
         latest = self.latest()
         return effective_now(int(time.time()), NEVER if latest is None else latest)
 
-    def explain(self, error: Rollback | Equivocation, record: bytes) -> None:
-        """Say when the mark was made that a record did not pass."""
-        statement = decode_statement(decode_record(record).statement)
-        claim = statement.claim
-        if isinstance(claim, Content):
+    def explain(self, error: VerificationError, record: bytes, url_of: Callable[[bytes], str]) -> None:
+        """Say when the mark was made that a record did not pass, and how a user who knows better drops it.
+
+        `url_of` is told a path; empty for the root, which the mark of a head is reset by (fim-mark-4).
+        """
+        if not isinstance(error, Rollback | Equivocation | WrongKind):
             return
-        path = claim.path if isinstance(claim, File) else b""
-        found = self.find(volume=claim.volume, path=path, kind=statement.kind)
+        try:
+            statement = decode_statement(decode_record(record).statement)
+        except VerificationError:
+            return
+        claim = statement.claim
+        if isinstance(claim, Content | Revocation):
+            return
+        kind, path = (Kind.FILE, claim.path) if isinstance(claim, File) else (Kind.VOLUME, b"")
+        if isinstance(error, WrongKind):
+            if kind is not Kind.FILE:
+                return
+            kind, path = Kind.VOLUME, b""  # which a stand-alone record did not pass (fim-head-2)
+        found = self.find(volume=claim.volume, path=path, kind=kind)
         if isinstance(error, Equivocation):
             found = [kept for kept in found if str(kept.mark.tag) == error.expected]
-        if found:
-            kept = max(found, key=lambda kept: kept.mark.generation)
-            made = datetime.fromtimestamp(kept.made, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            error.message += f": generation {kept.mark.generation} was accepted here on {made}"
+        if not found:
+            return
+        kept = max(found, key=lambda kept: kept.mark.generation)
+        made = datetime.fromtimestamp(kept.made, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        error.message += f": generation {kept.mark.generation} was accepted here on {made}"
+        first = error.advice if isinstance(error, Equivocation) else ELSEWHERE
+        error.advice = reset_advice(url_of(path), first, of_volume=kind is Kind.VOLUME)
 
     # raising
 
@@ -348,6 +373,22 @@ class _Inside:
 
     def under(self, anchor: bytes, volume: bytes, kind: Kind, path: bytes) -> Mapping[bytes, Mark]:
         return self._marks._under(self._connection, anchor, volume, kind, path)
+
+
+def reset_command(url: str) -> str:
+    return f"nfsverity trust reset {shlex.quote(url)}"
+
+
+ELSEWHERE = "get it from elsewhere"
+
+
+def reset_advice(url: str, first: str = ELSEWHERE, *, of_volume: bool) -> str:
+    """What to do where a mark refuses something: `first`, or what helps where the publisher means it."""
+    what = ", which is for the whole volume" if of_volume else ""
+    return (
+        f"{first}; if you know from the publisher that this version is meant, accept it with "
+        f"`{reset_command(url)}`{what}"
+    )
 
 
 NEVER = -(2**63)

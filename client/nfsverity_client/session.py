@@ -31,6 +31,7 @@ from nfsverity_proto.errors import (
     TimedOut,
     Unreachable,
     VerificationError,
+    WrongKind,
     WrongVolume,
 )
 from nfsverity_proto.marks import NO_MARKS
@@ -439,10 +440,10 @@ class Session:
 
         try:
             return judge(self._certificates)
-        except (Rollback, Equivocation) as error:
-            self._explain(error, record)
-            raise
-        except VerificationError:
+        except VerificationError as error:
+            if isinstance(error, Rollback | Equivocation | WrongKind):
+                self._explain(error, record)
+                raise
             certificates, trouble = await self._fetch_signers(record)
             if not certificates and trouble is None:
                 raise
@@ -452,15 +453,15 @@ class Session:
                 if trouble is not None:
                     raise trouble from None
                 raise
-            except (Rollback, Equivocation) as error:
+            except (Rollback, Equivocation, WrongKind) as error:
                 self._explain(error, record)
                 raise
             self._remember(certificates, verified)
             return verified
 
-    def _explain(self, error: Rollback | Equivocation, record: bytes | None) -> None:
+    def _explain(self, error: VerificationError, record: bytes | None) -> None:
         if self._marks is not None and record is not None:
-            self._marks.explain(error, record)
+            self._marks.explain(error, record, self.url_of)
 
     def _expected_volumes(self, url: str) -> frozenset[bytes] | None:
         if self.settings.volume is not None:

@@ -153,9 +153,10 @@ async def _record_of(url: Url, believed: Belief, timeout: float) -> RecordReport
         try:
             if kind_of_record(data) == Kind.CONTENT:
                 head = (await session.call(m.RECORD, m.RecordArgs(m.ROOT_HANDLE, b"", 0))).record
-                return judge_member_here(data, head, expected, believed, await _certificates(session, head, believed))
+                certificates = await _certificates(session, head, believed)
+                return judge_member_here(data, head, expected, believed, certificates, session.url_of)
             certificates = await _certificates(session, data, believed)
-            return judge_here(data, expected, believed, certificates)
+            return judge_here(data, expected, believed, certificates, session.url_of)
         except VerificationError as error:
             error.where = str(url)
             raise

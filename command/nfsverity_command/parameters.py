@@ -152,11 +152,13 @@ class NfsvUrl(Parameter):
 
 
 class Target(Parameter):
-    """A URL, or a path on this machine."""
+    """A URL, or a path on this machine; also as the URL that messages name it by."""
 
     name = "target"
 
     def parse(self, text: str) -> Url | Path:
+        if text.startswith(LOCAL):
+            return Path(os.fsdecode(unquote_to_bytes(os.fsencode(text.removeprefix("file://")))))
         return parse_url(text) if is_url(text) else Path(text)
 
 

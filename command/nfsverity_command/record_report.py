@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from nfsverity_proto.entry import FileNode
-from nfsverity_proto.errors import Equivocation, NotMember, Rollback, VerificationError
+from nfsverity_proto.errors import NotMember, VerificationError
 from nfsverity_proto.hashes import hash_by_number
 from nfsverity_proto.marks import NO_MARKS, Marks
 from nfsverity_proto.member import verify_member
@@ -95,21 +95,31 @@ class RecordReport:
         return claim
 
 
-def judge_here(data: bytes, expected: Expected, believed: Belief, certificates: Certificates) -> RecordReport:
-    """The record of a file, by what was accepted here before, too. Raises as `judge`, and `StateError`."""
+def judge_here(
+    data: bytes, expected: Expected, believed: Belief, certificates: Certificates, url_of: Callable[[bytes], str]
+) -> RecordReport:
+    """The record of a file, by what was accepted here before, too. `url_of` names what has a path at the place.
+
+    Raises as `judge`, and `StateError`.
+    """
     from nfsverity_client.marks import MarkStore
     from nfsverity_client.revocations import RevocationStore
 
     marks, revoked = MarkStore(believed.state), RevocationStore(believed.state, believed.revoked)
     report = judge(data, expected, believed.trust, certificates, marks.now(), marks=marks, revoked=revoked)
-    if isinstance(report.error, Rollback | Equivocation):
-        marks.explain(report.error, data)
+    if report.error is not None:
+        marks.explain(report.error, data, url_of)
     kept = marks.find(volume=report.file.volume, kind=Kind.FILE, path=report.file.path)
     return replace(report, kept=max(kept, key=lambda one: one.mark.generation, default=None))
 
 
 def judge_member_here(
-    data: bytes, head: bytes, expected: Expected, believed: Belief, certificates: Certificates
+    data: bytes,
+    head: bytes,
+    expected: Expected,
+    believed: Belief,
+    certificates: Certificates,
+    url_of: Callable[[bytes], str],
 ) -> RecordReport:
     """The record of a file in a volume, and the head that is offered for it. Raises as `judge_here`."""
     from nfsverity_client.marks import MarkStore
@@ -127,7 +137,9 @@ def judge_member_here(
         raise ValueError("a member has a statement of kind content, and a head")
     entry = membership.entry
     executable = isinstance(entry.node, FileNode) and entry.node.executable
-    if error is None:
+    if error is not None:
+        marks.explain(error, head, url_of)
+    else:
         try:
             verified = Verified(head, decode_record(head), report.statement, report.tag or membership.head, ())
             verify_member(data, expected.path, verified)

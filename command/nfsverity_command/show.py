@@ -113,5 +113,5 @@ def _local(path: Path, believed: Belief) -> RecordReport:
         expected = Expected(below, believed.expected(url, tree.url), url)
         if isinstance(tree.index, VolumeView):
             head = tree.index.record
-            return judge_member_here(entry.record, head, expected, believed, tree.certificates(head))
-        return judge_here(entry.record, expected, believed, tree.certificates(entry.record))
+            return judge_member_here(entry.record, head, expected, believed, tree.certificates(head), tree.url_of)
+        return judge_here(entry.record, expected, believed, tree.certificates(entry.record), tree.url_of)

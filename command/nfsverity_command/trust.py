@@ -41,8 +41,10 @@ def command() -> None:
     and URLs. Beside these entries, the volume that a server (or a tree on this machine) had at its first use
     is kept, and expected there from then on; `trust list` shows both, and `trust remove` takes either away.
 
-    Of each file, the highest version that was accepted is kept (a mark), and older ones are refused; `trust reset`
-    accepts them again. `trust revoke` keeps a list of your own of keys and versions that are never accepted.
+    Of each volume, or of each file that has a record of its own, the highest version that was accepted is kept (a
+    mark), and older ones are refused; `trust reset` accepts them again. At the first use there is no mark: nothing
+    tells whether the version that you get then is the latest. `trust revoke` keeps a list of your own of keys and
+    versions that are never accepted.
     """
 
 
@@ -146,7 +148,8 @@ def _check_subject(subject: str) -> None:
         "state_file": "where marks and accepted revocations are kept",
         "state_file_base64": "only where it is not UTF-8",
         "marks": "one object for each volume of which versions were accepted, with:",
-        "marks.volume, files": "its ID, and how many of its files have marks",
+        "marks.volume, files": "its ID, and how many of its files have marks of their own",
+        "marks.head": "the highest generation of a head of it, which is for all its files, or null",
         "latest": "the latest time of issue that was accepted (RFC 3339), or null",
         "revoked": "what you revoked, one object for each, with:",
         **{f"revoked.{name}": text for name, text in ITEM_FIELDS.items()},
@@ -165,7 +168,7 @@ def show_list(as_json: bool) -> None:
     store, bindings, state = TrustStore(), Bindings(), State()
     entries, bound = store.stored(), bindings.all()
     own, marks = RevokedList().listed(), MarkStore(state)
-    counts, latest = marks.counts(), marks.latest()
+    counts, heads, latest = marks.counts(), marks.heads(), marks.latest()
     revoked = [
         {"volume": volume.hex(), "item": item_text(item), "note": None, "since": seconds_text(since)}
         for volume, items in RevocationStore(state).all().items()
@@ -181,7 +184,14 @@ def show_list(as_json: bool) -> None:
                 "entries": [_fields(stored) for stored in entries],
                 "bindings": [{"server": server, "volume": volume.hex()} for server, volume in bound.items()],
                 **name_fields("state_file", os.fsencode(state.path)),
-                "marks": [{"volume": volume.hex(), "files": files} for volume, files in counts.items()],
+                "marks": [
+                    {
+                        "volume": volume.hex(),
+                        "files": files,
+                        "head": str(heads[volume].generation) if volume in heads else None,
+                    }
+                    for volume, files in counts.items()
+                ],
                 "latest": None if latest is None else seconds_text(latest),
                 "revoked": [listed_fields(listed) for listed in own],
                 "revocations": revoked,
@@ -197,7 +207,9 @@ def show_list(as_json: bool) -> None:
         click.echo(f"{printable(server)}  volume {volume.hex()}")
     click.echo(f"marks ({printable(str(state.path))}){'' if counts else ': none'}")
     for volume, files in counts.items():
-        click.echo(f"volume {volume.hex()}  {count_text(files, 'file')}")
+        texts = [f"all files, generation {heads[volume].generation}"] if volume in heads else []
+        texts += [count_text(files, "file")] if files else []
+        click.echo(f"volume {volume.hex()}  {'; '.join(texts)}")
     click.echo(f"revoked{'' if own or revoked else ': nothing'}")
     for listed in own:
         click.echo(printable(f"{item_text(listed.item)}  by you, {listed.added}  {listed.note}".rstrip()))

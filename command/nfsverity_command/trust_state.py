@@ -17,7 +17,7 @@ from .output import count_text, name_fields, printable, seconds_text, shown, wri
 from .parameters import TARGET, VOLUME
 
 if TYPE_CHECKING:
-    from nfsverity_client.marks import Kept
+    from nfsverity_client.marks import Kept, MarkStore
     from nfsverity_client.revocations import ListedItem
     from nfsverity_proto.statement import Item
     from nfsverity_proto.url import Url
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 SHOWN = 20
 """Marks that people are shown; JSON has all."""
 MARK_FIELDS = {
-    "volume, path": "what it is of",
+    "kind": "volume for the mark of a head, which is for all files of a volume; else file",
+    "volume, path": "what it is of; the path is empty for a volume",
     "path_base64": "only where the path is not UTF-8",
     "generation, tag": "the version that was accepted: a decimal string, and hexadecimal",
     "made": "when (RFC 3339)",
@@ -41,7 +42,8 @@ ITEM_FIELDS = {
 @click.command(
     cls=Command,
     examples=[
-        ("The publisher went back to an older version of one file", "nfsverity trust reset nfsv://host:12049/etc/motd"),
+        ("The publisher went back to an older version of a whole volume", "nfsverity trust reset nfsv://host:12049/"),
+        ("To one of a file that has a record of its own", "nfsverity trust reset nfsv://host:12049/etc/motd"),
         ("A whole tree on this machine was restored from a backup", "nfsverity trust reset /srv/data"),
         ("Without a question", "nfsverity trust reset --yes nfsv://host:12049/etc"),
         ("Somebody with a stolen key revoked what is good", "nfsverity trust reset --revocations nfsv://host:12049/"),
@@ -70,17 +72,19 @@ def reset(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Accept older versions again: drop the marks of a file, or of all files at and below a directory.
+    """Accept older versions again: drop the mark of a volume, or those of files at and below a path.
 
     A mark is the highest version that was accepted here; what is older, or another of the same generation, is
-    refused. Only drop one if you know from the publisher that the older version is meant. What is to be dropped
-    is shown first, and put down in the audit log.
+    refused. The files of a volume have one mark together, that of its head: name the root for it. Only drop a mark if
+    you know from the publisher that the older version is meant. What is to be dropped is shown first, and put down in
+    the audit log.
     """
     from nfsverity_client.audit import local_event
     from nfsverity_client.audit import name_fields as event_name
     from nfsverity_client.marks import MarkStore
     from nfsverity_client.revocations import RevocationStore
     from nfsverity_client.state import State
+    from nfsverity_proto.statement import Kind
 
     if not targets and not clock:
         raise click.UsageError("name a URL or a path, or --clock")
@@ -90,18 +94,23 @@ def reset(
     items: list[dict[str, Any]] = []
     volumes: list[bytes] = []
     for target in targets:
-        for of_volume, path in _places(target, volume):
+        root, path, of_volumes = _place(target, volume)
+        for of_volume in of_volumes:
             if revocations:
                 volumes.append(of_volume)
                 items += [_item_fields(item, None, since) for item, since in known.of_volume(of_volume)]
             else:
-                found |= {kept.of: kept for kept in marks.find(volume=of_volume, below=path) if kept.of.path}
+                if path:
+                    _check_no_head(marks, of_volume, root, path)
+                marked = marks.find(volume=of_volume, below=path)
+                found |= {kept.of: kept for kept in marked if kept.of.kind is not Kind.REVOCATION}
     _show(list(found.values()), items, clock)
     if found or volumes or clock:
         _confirm(yes)
     for kept in found.values():
         local_event(
             "trust-reset",
+            kind=kept.of.kind.name.lower(),
             volume=kept.of.volume.hex(),
             **event_name("path", kept.of.path),
             generation=str(kept.mark.generation),
@@ -128,8 +137,20 @@ def reset(
         click.echo(f"{count_text(gone, 'mark')} dropped: the next version that verifies is accepted, whichever it is")
 
 
-def _places(target: Url | Path, volume: bytes | None) -> list[tuple[bytes, bytes]]:
-    """Volumes and paths that a target stands for."""
+def _check_no_head(marks: MarkStore, volume: bytes, root: str, path: bytes) -> None:
+    """Raises `LocalProblem` where the head has the mark of the file at `path`, and of all others."""
+    from nfsverity_client.marks import reset_command
+
+    head = marks.heads().get(volume)
+    if head is not None:
+        raise LocalProblem(
+            f"{shown(path)} has no mark of its own: it is in volume {volume.hex()}, whose head, of generation"
+            f" {head.generation}, is the mark of all its files. `{reset_command(root)}` drops that"
+        )
+
+
+def _place(target: Url | Path, volume: bytes | None) -> tuple[str, bytes, list[bytes]]:
+    """URL of the root, path and volumes that a target stands for."""
     from nfsverity_proto.url import Url
 
     from . import belief
@@ -146,14 +167,14 @@ def _places(target: Url | Path, volume: bytes | None) -> list[tuple[bytes, bytes
     volumes = believed.expected(url, root)
     if volumes is None:
         raise LocalProblem(f"{url}: no volume is expected there yet, so there are no marks (or name it with --volume)")
-    return [(each, path) for each in sorted(volumes)]
+    return root, path, sorted(volumes)
 
 
 def _show(found: list[Kept], items: list[dict[str, Any]], clock: bool) -> None:
     for kept in found[:SHOWN]:
         say(
-            f"{shown(kept.of.path)}  generation {kept.mark.generation}, accepted {seconds_text(kept.made)},"
-            f" volume {kept.of.volume.hex()}"
+            f"{shown(kept.of.path) or 'all files'}  generation {kept.mark.generation},"
+            f" accepted {seconds_text(kept.made)}, volume {kept.of.volume.hex()}"
         )
     if len(found) > SHOWN:
         say(f"and {count_text(len(found) - SHOWN, 'more mark')} (--json has all)")
@@ -291,6 +312,7 @@ def mark_fields(kept: Kept) -> dict[str, Any]:
     import hashlib
 
     return {
+        "kind": kept.of.kind.name.lower(),
         "volume": kept.of.volume.hex(),
         **name_fields("path", kept.of.path),
         "generation": str(kept.mark.generation),

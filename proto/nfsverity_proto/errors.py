@@ -59,7 +59,8 @@ class VerificationError(NfsVerityError):
 
     verdict: ClassVar[str] = "not-verified"
     step: ClassVar[int] = 0
-    advice: ClassVar[str] = ""
+    advice: str = ""
+    """What to do; who knows more of it than the verdict says can set a better one."""
 
     def __init__(
         self, message: str, *, expected: str | None = None, found: str | None = None, where: str | None = None

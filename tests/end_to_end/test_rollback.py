@@ -7,7 +7,9 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -21,13 +23,23 @@ import pytest
 
 import nfsverity as api
 from nfsverity_client.marks import MarkStore
-from serving import Keys, Published, keys, publish_tree
+from serving import Keys, Published, keys
 
 
 @pytest.fixture
-def signed(records: Path) -> Path:
-    """What is about the marks of files is about records of theirs."""
-    return records
+def signed(either: Path) -> Path:
+    return either
+
+
+@pytest.fixture
+def per_file(form: str) -> None:
+    """For what is about the marks of files: a volume has one for all of them."""
+    if form != "per-file":
+        pytest.skip("a volume has one mark")
+
+
+FILES = 6
+"""In the tree."""
 
 
 def audited(user: Any) -> list[dict[str, Any]]:
@@ -69,7 +81,9 @@ def generation_of(nfsverity: Any, where: str | Path) -> int:
 
 
 @pytest.mark.spec("fim-mark-2", "fim-mark-3")
-def test_a_server_that_goes_back_is_told(nfsverity: Any, place: Any, old: Path, newer: Path, tmp_path: Path) -> None:
+def test_a_server_that_goes_back_is_told(
+    nfsverity: Any, place: Any, old: Path, newer: Path, tmp_path: Path, form: str
+) -> None:
     url = place(newer)
     assert nfsverity("cat", f"{url}/a.txt").out == b"newer\n"
     now = generation_of(nfsverity, f"{url}/a.txt")
@@ -79,18 +93,25 @@ def test_a_server_that_goes_back_is_told(nfsverity: Any, place: Any, old: Path, 
         assert "rollback" in result.err
         assert f"expected at least {now}" in result.err
         assert f"generation {now} was accepted here on 20" in result.err
-        assert "nfsverity trust reset" in result.err
+        reset = f"`nfsverity trust reset {url}/" + (
+            "`, which is for the whole volume" if form == "volume" else "a.txt`"
+        )
+        assert reset in result.err
         assert arguments[0] == "show" or result.out == b""
     assert not (tmp_path / "one").exists()
     nfsverity("get", f"{url}/", tmp_path / "all", status=1)
     assert not (tmp_path / "all" / "a.txt").exists()
-    assert (tmp_path / "all" / "big.bin").exists()
-    found = {file["path"]: file["verdict"] for file in nfsverity.json("verify", f"{url}/", status=1)["files"]}
-    assert found.pop("a.txt") == "rollback"
-    assert set(found.values()) == {"verified"}
+    assert (tmp_path / "all" / "big.bin").exists() == (form == "per-file")
+    verified = nfsverity.json("verify", f"{url}/", status=1)
+    found = {file["path"]: file["verdict"] for file in verified["files"]}
+    if form == "volume":
+        assert (found, verified["errors"][0]["verdict"]) == ({}, "rollback")
+    else:
+        assert found.pop("a.txt") == "rollback"
+        assert set(found.values()) == {"verified"}
 
 
-def test_programs_are_told_too(nfsverity: Any, place: Any, old: Path, newer: Path, monkeypatch: Any) -> None:
+def test_programs_are_told_too(nfsverity: Any, place: Any, old: Path, newer: Path, monkeypatch: Any, form: str) -> None:
     for name in ("NFSVERITY_CONFIG_DIR", "NFSVERITY_STATE_DIR"):
         monkeypatch.setenv(name, nfsverity.environment[name])
     url = place(newer)
@@ -98,9 +119,11 @@ def test_programs_are_told_too(nfsverity: Any, place: Any, old: Path, newer: Pat
         assert tree.read("a.txt") == b"newer\n"
     place(old)
     with api.open_tree(url) as tree:
-        with pytest.raises(api.VerificationError, match="rollback"):
-            tree.open("a.txt")
-        assert tree.read("empty") == b""
+        for name in ("a.txt", "empty") if form == "volume" else ("a.txt",):
+            with pytest.raises(api.VerificationError, match="rollback"):
+                tree.open(name)
+        if form == "per-file":
+            assert tree.read("empty") == b""
     with api.open_tree(url, state=api.State(nfsverity.home / "another")) as tree:  # who has seen nothing
         assert tree.read("a.txt") == b"hello\n"
 
@@ -121,7 +144,7 @@ def test_a_tree_on_this_machine_that_goes_back_is_told(
 
 
 @pytest.mark.spec("fim-mark-4")
-def test_the_user_can_accept_it(nfsverity: Any, place: Any, old: Path, newer: Path) -> None:
+def test_the_user_can_accept_it(nfsverity: Any, place: Any, old: Path, newer: Path, per_file: None) -> None:
     url = place(newer)
     nfsverity("verify", f"{url}/")
     now = generation_of(nfsverity, f"{url}/a.txt")
@@ -139,7 +162,74 @@ def test_the_user_can_accept_it(nfsverity: Any, place: Any, old: Path, newer: Pa
     assert nfsverity("cat", f"{url}/a.txt").out == b"newer\n"
 
 
-def test_a_directory_is_reset_with_all_below_it(nfsverity: Any, newer: Path) -> None:
+@pytest.mark.spec("fim-mark-4")
+@pytest.mark.parametrize("form", ["volume"], indirect=True)
+@pytest.mark.parametrize("kind", ["served", "on this machine"])
+def test_the_user_can_accept_an_older_volume_by_what_the_error_says(
+    nfsverity: Any, place: Any, old: Path, newer: Path, kind: str
+) -> None:
+    copy = shutil.copytree(newer, newer.with_name("copy"))
+
+    def goes_to(tree: Path) -> str:
+        if kind == "served":
+            return str(place(tree)) + "/"
+        shutil.rmtree(newer, ignore_errors=True)
+        return str(shutil.copytree(tree, newer)) + "/"
+
+    root = goes_to(copy)
+    nfsverity("verify", root)
+    head = nfsverity.json("trust", "list")["marks"]
+    assert [(mark["files"], mark["head"] is None) for mark in head] == [(0, False)]
+    now = head[0]["head"]
+    assert f"all files, generation {now}" in nfsverity("trust", "list").text
+    goes_to(old)
+    inside = nfsverity("trust", "reset", "--yes", f"{root}a.txt", status=4)
+    assert "a.txt has no mark of its own" in inside.err
+    for said in (
+        nfsverity("verify", root, status=1).err,
+        nfsverity("verify", f"{root}empty", status=1).err,
+        inside.err,
+    ):
+        (command,) = re.findall(r"`nfsverity (trust reset [^`]*)`", said)
+        refused = nfsverity(*shlex.split(command), status=4)
+        assert f"all files  generation {now}" in refused.err
+        assert "--yes" in refused.err
+    assert nfsverity.json("trust", "list")["marks"] == head
+    (dropped,) = nfsverity.json(*shlex.split(command), "--yes")["marks"]
+    assert (dropped["kind"], dropped["path"], dropped["generation"]) == ("volume", "", now)
+    assert nfsverity.json("trust", "list")["marks"] == []
+    again = nfsverity("verify", root)
+    assert f"{FILES} files seen for the first time" in again.text
+    (event,) = [event for event in audited(nfsverity) if event["event"] == "trust-reset"]
+    names = ("kind", "volume", "path", "generation", "tag")
+    assert [event[name] for name in names] == [dropped[name] for name in names]
+    nfsverity("audit", "verify")
+    assert nfsverity.json("trust", "list")["marks"][0]["head"] < now
+    goes_to(copy)
+    nfsverity("verify", root)
+
+
+@pytest.mark.spec("fim-head-2", "fip-vol-1", "fim-mark-4")
+@pytest.mark.parametrize("form", ["per-file"], indirect=True)
+def test_a_volume_that_is_none_any_more_is_told_and_can_be_accepted(
+    nfsverity: Any, place: Any, old: Path, newer: Path, alice: Any
+) -> None:
+    """It became a volume, and was put back to what it was before that."""
+    nfsverity("sign", *alice.options, "--as-volume", newer)
+    url = place(newer)
+    nfsverity("verify", f"{url}/")
+    place(old)
+    told = nfsverity("cat", f"{url}/a.txt", status=1)
+    assert told.out == b""
+    here = nfsverity("verify", "--volume", nfsverity.json("trust", "list")["marks"][0]["volume"], old, status=1)
+    assert here.err.count("wrong-kind: the volume has a head") == FILES
+    assert f"`nfsverity trust reset {old.as_uri()}/`, which is for the whole volume" in here.err
+    (command,) = set(re.findall(r"`nfsverity (trust reset [^`]*)`", told.err))
+    nfsverity(*shlex.split(command), "--yes")
+    assert nfsverity("cat", f"{url}/a.txt").out == b"hello\n"
+
+
+def test_a_directory_is_reset_with_all_below_it(nfsverity: Any, newer: Path, per_file: None) -> None:
     nfsverity("verify", newer)
     (before,) = nfsverity.json("trust", "list")["marks"]
     gone = nfsverity.json("trust", "reset", "--yes", str(newer / "sub"))["marks"]
@@ -150,12 +240,13 @@ def test_a_directory_is_reset_with_all_below_it(nfsverity: Any, newer: Path) -> 
     assert nfsverity.json("trust", "reset", "--yes", str(newer))["marks"] == []
 
 
-def test_a_terminal_is_asked(nfsverity: Any, newer: Path) -> None:
+def test_a_terminal_is_asked(nfsverity: Any, newer: Path, form: str) -> None:
     nfsverity("verify", newer / "a.txt")
+    target = newer if form == "volume" else newer / "a.txt"
     for answer, status in ((b"n\n", 4), (b"y\n", 0)):
         here, there = pty.openpty()
         os.write(here, answer)
-        result = nfsverity("trust", "reset", newer / "a.txt", status=status, stdin=there)
+        result = nfsverity("trust", "reset", target, status=status, stdin=there)
         assert "Drop this?" in result.err
         os.close(here)
         os.close(there)
@@ -179,41 +270,43 @@ def test_marks_go_with_the_last_entry_of_their_certificate(nfsverity: Any, alice
     assert [event["event"] for event in audited(nfsverity)][-1] == "trust-removed"
 
 
-def two_of_one_generation(directory: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Published, Published, Keys]:
+def two_of_one_generation(directory: Path, form: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path, Keys]:
     """Two publications of one volume and one moment, with other content."""
-    moment = time.time_ns()
-    monkeypatch.setattr(time, "time_ns", lambda: moment)
     signer = keys("two-faced")
-    one, other = (
-        publish_tree(directory / name, {"f": name.encode()}, signer=signer, volume=b"V" * 16)
-        for name in ("one", "other")
-    )
-    return one, other, signer
+    with monkeypatch.context() as patched:
+        moment = time.time_ns()
+        patched.setattr(time, "time_ns", lambda: moment)
+        for name in ("one", "other"):
+            (directory / name).mkdir()
+            published = Published(directory / name, signer)
+            published.write({"f": name.encode()})
+            (published.sign_volume if form == "volume" else published.sign)(volume=b"V" * 16)
+    return directory / "one", directory / "other", signer
 
 
 def test_two_versions_of_one_generation_are_told(
-    nfsverity: Any, place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    nfsverity: Any, place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
-    one, other, signer = two_of_one_generation(tmp_path, monkeypatch)
-    monkeypatch.undo()
+    one, other, signer = two_of_one_generation(tmp_path, form, monkeypatch)
     _, certificate = signer.write(tmp_path)
     nfsverity("trust", "add", certificate)
-    url = place(one.root)
+    url = place(one)
     assert nfsverity("cat", f"{url}/f").out == b"one"
-    place(other.root)
+    place(other)
     result = nfsverity("cat", f"{url}/f", status=1)
     assert result.out == b""
     assert "equivocation" in result.err
     assert "was accepted here on 20" in result.err
     assert "ask the publisher" in result.err
-    (file,) = nfsverity.json("verify", f"{url}/", status=1)["files"]
-    assert file["verdict"] == "equivocation"
-    place(one.root)
+    report = nfsverity.json("verify", f"{url}/", status=1)
+    errors = report["errors"] if form == "volume" else report["files"]
+    assert [error["verdict"] for error in errors] == ["equivocation"]
+    place(one)
     assert nfsverity("cat", f"{url}/f").out == b"one"
 
 
 @pytest.mark.spec("fim-mark-5")
-def test_a_first_use_is_called_one(nfsverity: Any, place: Any, old: Path, newer: Path) -> None:
+def test_a_first_use_is_called_one(nfsverity: Any, place: Any, old: Path, newer: Path, form: str) -> None:
     url = place(old)
     shown = nfsverity.json("show", f"{url}/a.txt")
     assert shown["mark"] is None
@@ -225,10 +318,11 @@ def test_a_first_use_is_called_one(nfsverity: Any, place: Any, old: Path, newer:
     files = nfsverity.json("verify", f"{url}/")["files"]
     assert {file["path"]: file["seen_before"] for file in files if file["path"] in ("a.txt", "empty")} == {
         "a.txt": True,
-        "empty": False,
+        "empty": form == "volume",
     }
     mark = nfsverity.json("show", f"{url}/a.txt")["mark"]
-    assert (mark["generation"], mark["tag"]) == (shown["generation"], shown["tag"])
+    tag = shown["head"]["tag"] if form == "volume" else shown["tag"]
+    assert (mark["generation"], mark["tag"]) == (shown["generation"], tag)
 
 
 def test_the_users_own_list_revokes_keys_and_versions(nfsverity: Any, alice: Any, old: Path, newer: Path) -> None:
@@ -271,10 +365,12 @@ def full(nfsverity: Any, *arguments: str | Path, room: int) -> subprocess.Comple
 
 @pytest.mark.spec("fim-mark-3")
 def test_without_room_for_marks_nothing_is_delivered(
-    nfsverity: Any, place: Any, newer: Path, old: Path, tmp_path: Path
+    nfsverity: Any, place: Any, newer: Path, old: Path, tmp_path: Path, form: str
 ) -> None:
     url = place(newer)
     nfsverity("verify", f"{url}/empty")  # binds the volume, and makes the file
+    if form == "volume":
+        nfsverity("trust", "reset", "--yes", f"{url}/")  # the mark that came with it, which is that of all files
     for arguments in (("cat", f"{url}/a.txt"), ("verify", f"{url}/a.txt"), ("verify", newer)):
         done = full(nfsverity, *arguments, room=1000)
         assert done.returncode == 4, done.stderr
@@ -282,13 +378,14 @@ def test_without_room_for_marks_nothing_is_delivered(
         assert b"state.db" in done.stderr
         assert b"make room" in done.stderr
     assert nfsverity.json("show", f"{url}/a.txt")["mark"] is None
-    assert full(nfsverity, "cat", f"{url}/empty", room=0).returncode == 4
+    if form == "per-file":
+        assert full(nfsverity, "cat", f"{url}/empty", room=0).returncode == 4
     nfsverity("cat", f"{url}/a.txt")
 
 
 @pytest.mark.spec("fim-mark-3")
 def test_a_copy_that_stays_has_its_marks_too(
-    nfsverity: Any, place: Any, newer: Path, old: Path, tmp_path: Path
+    nfsverity: Any, place: Any, newer: Path, old: Path, tmp_path: Path, form: str
 ) -> None:
     """Where nothing, or not all, is fetched since it is at the destination already."""
     url = place(newer)
@@ -299,7 +396,8 @@ def test_a_copy_that_stays_has_its_marks_too(
         for path in state.parent.glob("state.db*"):
             path.unlink()
         nfsverity("get", source, tmp_path / destination)
-        assert nfsverity.json("trust", "list")["marks"][0]["files"] == marks
+        (kept,) = nfsverity.json("trust", "list")["marks"]
+        assert (kept["files"], kept["head"] is None) == ((0, False) if form == "volume" else (marks, True))
     state.unlink()
     for _ in range(2):
         assert full(nfsverity, "get", f"{url}/", tmp_path / "all", room=10**4).returncode == 4

@@ -400,7 +400,7 @@ class LocalTree:
             self.gates.decided(url, path, Decision(Gate.OPEN, enter, True, None))
             return FileResult(path, unverified=f"{enter} has let it pass")
         verdict = VERIFIED if result.error is None else result.error.verdict
-        unsigned = isinstance(result.error, Unsigned) and _lets_unsigned_pass(rules)
+        unsigned = isinstance(result.error, Unsigned | Absent) and _lets_unsigned_pass(rules)
         may_enter = result.verified is not None or unsigned or enter.action is not Action.ENFORCE
         may_read = result.error is None or unsigned or read.action is not Action.ENFORCE
         marked = unsigned and any(rule.unsigned is WithoutRecord.AUDIT for _, rule in rules)

@@ -19,7 +19,6 @@ from nfsverity_proto.errors import (
     NfsVerityError,
     PeerError,
     StatusError,
-    Unsigned,
     VerificationError,
 )
 from nfsverity_proto.policy import Action, Gate, Logged, Rule, WithoutRecord, named
@@ -252,10 +251,11 @@ async def open_at(
                 raise
             reader, problem = None, error
     verdict = VERIFIED if reader is not None else getattr(problem, "verdict", None)
-    passes = problem is None or _passes_unsigned(rules, problem)
+    lacking = problem is not None and session.lacks_record(problem)
+    passes = problem is None or not rules or (lacking and _lets_unsigned_pass(rules))
     refused_here = not passes and enter.action is Action.ENFORCE
     verified = None if reader is None else reader.verified
-    marked = isinstance(problem, Unsigned) and passes and _audits_unsigned(rules)
+    marked = lacking and passes and _audits_unsigned(rules)
     decision = Decision(gate, enter, not refused_here, verdict, verified)
     gates.decided(url, path, decision, at_least=Logged.ON if marked else Logged.OFF)
     if problem is not None and not passes:
@@ -266,18 +266,15 @@ async def open_at(
         return reader
     why = next((rule for _, rule in both if rule.action is not Action.ENFORCE), enter)
     use = reader if read.action is not Action.DISABLE else None
-    plain = read.action is not Action.ENFORCE or isinstance(problem, Unsigned)
+    plain = read.action is not Action.ENFORCE or lacking
     opened = UnverifiedReader(session, path, reading, read, why, use, plain=plain)
     opened.verdict = verdict
     await opened.resolve()
     return opened
 
 
-def _passes_unsigned(rules: tuple[tuple[Gate, Rule], ...], problem: Exception) -> bool:
-    """Whether what was not verified goes on: where no rule enforces, or it has no record and each lets that pass."""
-    if not rules:
-        return True
-    return isinstance(problem, Unsigned) and all(rule.unsigned is not WithoutRecord.REFUSE for _, rule in rules)
+def _lets_unsigned_pass(rules: tuple[tuple[Gate, Rule], ...]) -> bool:
+    return all(rule.unsigned is not WithoutRecord.REFUSE for _, rule in rules)
 
 
 def _audits_unsigned(rules: tuple[tuple[Gate, Rule], ...]) -> bool:

@@ -18,6 +18,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 from nfsverity_proto import messages as m
 from nfsverity_proto.errors import (
+    Absent,
     Equivocation,
     IsRevoked,
     MalformedMessage,
@@ -30,6 +31,7 @@ from nfsverity_proto.errors import (
     StatusError,
     TimedOut,
     Unreachable,
+    Unsigned,
     VerificationError,
     WrongKind,
     WrongVolume,
@@ -359,6 +361,13 @@ class Session:
             for entry in self.settings.trust
             if entry.covers(volume, url)
         )
+
+    def lacks_record(self, problem: Exception) -> bool:
+        """Whether it says that a file has no record; of a volume whose head is known that has to be proved.
+
+        fim-policy-12.
+        """
+        return isinstance(problem, Absent) or (isinstance(problem, Unsigned) and not self.has_mark_of_head())
 
     async def _member(self, record: bytes, expected: Expected, revoked: Revocations, rules: Rules) -> Judged:
         """A file of a volume, under the head that is accepted, or a newer one."""

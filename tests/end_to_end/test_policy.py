@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -40,9 +41,8 @@ NEW = {"loose/bad": b"forged", "loose/new": b"a", "off/new": b"b", "new/new": b"
 
 
 @pytest.fixture
-def signed(records: Path) -> Path:
-    """The rules are about files without a record, too: what is not in a volume is absent instead."""
-    return records
+def signed(either: Path) -> Path:
+    return either
 
 
 @pytest.fixture
@@ -83,6 +83,8 @@ def verdicts(files: list[dict[str, Any]]) -> dict[str | None, Any]:
     return {file["path"]: (file["unverified"] and "UNVERIFIED") or file["verdict"] for file in files}
 
 
+WITHOUT_RECORD = {"volume": "absent", "per-file": "unsigned"}
+"""The verdict on a file that is not signed."""
 EXPECTED = {
     "a.txt": "verified",
     "big.bin": "verified",
@@ -119,25 +121,54 @@ def test_cat(nfsverity: Any, served: str, policy: Any) -> None:
     assert json.loads(err[err.index("{") :])["error"]["rule"] == 'rule "nobody", line 16'
 
 
-def test_get_and_verify(nfsverity: Any, served: str, policy: Any, tmp_path: Path, mixed: Path) -> None:
+def test_get_and_verify(nfsverity: Any, served: str, policy: Any, tmp_path: Path, mixed: Path, form: str) -> None:
     policy(POLICY)
+    beside = {"loose/new", "off/new", "new/new"} if form == "volume" else set()  # which no volume lists
+    listed = {path: verdict for path, verdict in EXPECTED.items() if path not in beside}
+    directories = {"new": "absent", "off": "absent"} if form == "volume" else {}  # which no rule is about
     value = nfsverity.json("get", f"{served}/", str(tmp_path / "copy"), status=1)
-    assert verdicts(value["files"]) == EXPECTED
-    assert (value["verified"], value["unverified"], value["failed"]) == (3, 4, 3)
+    assert verdicts(value["files"]) == listed
+    assert (value["verified"], value["unverified"], value["failed"]) == (3, 4 - len(beside), 3)
     for name, data in NEW.items():
+        if name in beside:
+            continue
         assert (tmp_path / "copy" / name).read_bytes() == data
         assert stat.S_IMODE((tmp_path / "copy" / name).stat().st_mode) & 0o111 == 0
-    assert not (tmp_path / "copy/sub").exists()
+    assert [path for path in (tmp_path / "copy/sub").rglob("*") if path.is_file()] == []
     assert nfsverity("get", f"{served}/loose/bad", tmp_path / "one", status=5).err.count("UNVERIFIED") == 1
     assert (tmp_path / "one").read_bytes() == NEW["loose/bad"]
-    for target in (f"{served}/", str(mixed)):
+    for target, expected in ((f"{served}/", listed), (str(mixed), EXPECTED | directories)):
         value = nfsverity.json("verify", target, status=1)
-        assert verdicts(value["files"]) == EXPECTED
-    for target in (f"{served}/loose", str(mixed / "loose")):
+        assert verdicts(value["files"]) == expected
+    for target, count in ((f"{served}/loose", 1 if beside else 2), (str(mixed / "loose"), 2)):
         result = nfsverity("verify", target, status=5)
-        assert "0 files verified, 0 bytes; 2 files UNVERIFIED, as the policy says" in result.text
+        assert (
+            "0 files verified, 0 bytes; {} UNVERIFIED, as the policy says".format("2 files" if count == 2 else "1 file")
+            in result.text
+        )
         assert "(its verdict: mismatch)" in result.err
-        assert "(its verdict: unsigned)" in result.err
+        assert (f"(its verdict: {WITHOUT_RECORD[form]})" in result.err) == (count == 2)
+
+
+@pytest.mark.spec("fim-policy-10", "fim-policy-12")
+@pytest.mark.parametrize("form", ["volume"], indirect=True)
+def test_beside_a_volume_is_without_a_record_and_a_volume_without_its_head_is_not(
+    nfsverity: Any, signed: Path, template: Path, policy: Any, serve: Any, tmp_path: Path
+) -> None:
+    (signed / "new").write_bytes(b"not signed")
+    server = serve(signed, "--all")
+    assert "absent" in nfsverity("cat", f"{server.url}/new", status=1).err
+    policy('format = 1\n[[rule]]\nname = "new"\naction = "enforce"\nunsigned = "allow"\n')
+    assert nfsverity("cat", f"{server.url}/new", status=5).out == b"not signed"
+    server.stop()
+    headless = shutil.copytree(template / "records" / "tree", tmp_path / "headless")
+    (headless / "new").write_bytes(b"of the server")
+    again = serve(headless, "--all", "--listen", f"127.0.0.1:{server.port}")
+    result = nfsverity("cat", f"{again.url}/new", status=1)
+    assert result.out == b""
+    assert "unsigned: the volume had a head, and the server gives none" in result.err
+    shutil.rmtree(nfsverity.home / "state")  # who has seen no head takes the server's word
+    assert nfsverity("cat", f"{again.url}/new", status=5).out == b"of the server"
 
 
 @pytest.mark.spec("fim-policy-11")
@@ -187,7 +218,7 @@ def test_explain(nfsverity: Any, served: str, policy: Any, mixed: Path) -> None:
     assert 'not rule "loose", line 3: the path fits none of its patterns' in text
 
 
-def test_the_log(nfsverity: Any, served: str, policy: Any, mixed: Path) -> None:
+def test_the_log(nfsverity: Any, served: str, policy: Any, mixed: Path, form: str) -> None:
     policy(POLICY)
     nfsverity("cat", f"{served}/a.txt")
     nfsverity("verify", mixed / "loose", status=5)
@@ -198,8 +229,8 @@ def test_the_log(nfsverity: Any, served: str, policy: Any, mixed: Path) -> None:
         ("read", "a.txt", "verified", "allowed"),
         ("open", "bad", "verified", "allowed"),
         ("read", "bad", "mismatch", "allowed"),
-        ("open", "new", "unsigned", "allowed"),
-        ("read", "new", "unsigned", "allowed"),
+        ("open", "new", WITHOUT_RECORD[form], "allowed"),
+        ("read", "new", WITHOUT_RECORD[form], "allowed"),
     ]
     assert lines[0]["version"]["path"] == "a.txt"
     assert (lines[2]["rule"], lines[2]["line"], lines[2]["action"]) == ("loose", 3, "audit")

@@ -59,7 +59,7 @@ command.add_command(unrevoke, "unrevoke")
     examples=[
         ("Believe a signer", "nfsverity trust add release.crt"),
         ("Only for one volume", "nfsverity trust add release.crt --volume 0123456789abcdef0123456789abcdef"),
-        ("Only for what one server has in one directory", "nfsverity trust add me.crt --prefix nfsv://host:12049/pub"),
+        ("Only for what one server has", "nfsverity trust add me.crt --prefix nfsv://host:12049/"),
         (
             "Signers whom a CA vouches for, by their subject",
             "nfsverity trust add ca.crt --ca --subject O=Example --prefix nfsv://host:12049/",
@@ -70,7 +70,14 @@ command.add_command(unrevoke, "unrevoke")
 )
 @click.argument("certificate", type=click.Path(), metavar="CERT")
 @click.option("--volume", "volumes", type=VOLUME, multiple=True, metavar="ID", help="Only for this volume. Repeatable.")
-@click.option("--prefix", "prefixes", type=PREFIX, multiple=True, metavar="URL", help="Only at or below. Repeatable.")
+@click.option(
+    "--prefix",
+    "prefixes",
+    type=PREFIX,
+    multiple=True,
+    metavar="URL",
+    help="Only at or below; that of a volume is its root. Repeatable.",
+)
 @click.option("--ca", is_flag=True, help="CERT is that of a CA: needs --subject, and --volume or --prefix.")
 @click.option("--subject", metavar="RFC4514", help="The signer's subject must have these, as CN=release,O=Example.")
 @click.option(

@@ -16,6 +16,9 @@ from .marks import Judged, reset_advice
 if TYPE_CHECKING:
     from .session import Session
 
+_NO_HEAD = (m.Status.UNSIGNED, m.Status.IS_DIRECTORY)
+"""The server's word that the root has no record; any other status says nothing of it (fip-status-4)."""
+
 
 class Heads:
     """Asks for the head when it is first needed, and for a newer one when something shows that there may be one.
@@ -52,7 +55,7 @@ class Heads:
                 try:
                     record = (await self._session.call(m.RECORD, m.RecordArgs(m.ROOT_HANDLE, b"", 0))).record
                 except StatusError as error:
-                    if self._session.has_mark_of_head():
+                    if error.status in _NO_HEAD and self._session.has_mark_of_head():
                         raise self._none(error) from error
                     if error.status is not m.Status.IS_DIRECTORY:
                         raise
@@ -76,7 +79,9 @@ class Heads:
             except StatusError as error:
                 if error.status is m.Status.UNCHANGED:
                     return None
-                raise self._none(error) from error
+                if error.status in _NO_HEAD:
+                    raise self._none(error) from error
+                raise
             if hashlib.sha256(record).digest() == known:
                 raise MalformedMessage("a reply to RECORD has the record that was known (fip-record-4)")
             newer = await self._session.judge_head(record)

@@ -201,12 +201,14 @@ def test_what_a_range_shows(entries: list[Entry], parent: bytes, name: bytes, da
     assert drafted == (shown(ours) if isinstance(ours, Entry) else ours)
     if ours is None:
         assert all(entry.key != key_of(parent, name) for entry in entries)
-    drafted = or_refused(DRAFT["children"], volume, found.first, seen, parent, name)
+    drafted = or_refused(DRAFT["children"], volume, found.first, seen, parent, name, 0)
     ours = or_refused(entry_range.children, volume, found, parent, name)
     assert drafted == (ours if ours == "refused" else ([shown(entry) for entry in ours[0]], ours[1]))
     if ours != "refused" and ours[1]:
         rest = [entry for entry in entries if entry.parent == parent and entry.name > name]
         assert list(ours[0]) == rest
+        last = DRAFT["children"](volume, found.first, seen, parent, name, found.first)  # as one that follows another
+        assert last == drafted
 
 
 # Heads

@@ -354,7 +354,11 @@ PLAIN_RESULTS: dict[str, dict[str, Any]] = {
     "ENTRIES": {"range": _RANGE},
     "BULK": {
         "range": _RANGE,
-        "items": [{"statement": b"", "length": 0}, {"statement": b"not looked into", "length": 4}],
+        "items": [
+            {"statement": b"", "length": 0},
+            {"statement": b"", "length": 0},
+            {"statement": b"not looked into", "length": 4},
+        ],
         "data": b"data",
     },
 }

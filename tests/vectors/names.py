@@ -192,7 +192,7 @@ def urls() -> Iterator[Vector]:
         ("root", "no path", HOST, b"", ("fip-url-4",)),
         ("root-slash", "the path /", f"{HOST}/", b"", ("fip-url-4", "fip-url-5")),
         ("slash-end", "a slash at the end", f"{HOST}/a/b/", b"a/b", ("fip-url-5",)),
-        ("one", "one segment", f"{HOST}/a", b"a", ("fip-url-2",)),
+        ("one", "one segment", f"{HOST}/a", b"a", ("fip-url-2", "fip-url-9")),
         (
             "lower-hex",
             "lower-case hexadecimal digits",
@@ -244,7 +244,7 @@ def urls() -> Iterator[Vector]:
             bytes(range(1, 47)) + bytes(range(48, 256)),
             ("fip-url-7", "fip-url-2"),
         ),
-        ("scheme-case", "the scheme in capital letters", "NFSV://host:7447/a", b"a", ("fip-url-2",)),
+        ("scheme-case", "the scheme in capital letters", "NFSV://host:7447/a", b"a", ("fip-url-9",)),
     ):
         flags = ["may-refuse"] if "fip-url-8" in clauses else []
         vector = good(slug, about, url, path, clauses)
@@ -291,10 +291,12 @@ def urls() -> Iterator[Vector]:
         ("percent-sign", "a percent sign and a signed number", f"{HOST}/a%+1", ("fip-url-6",)),
         ("percent-space", "a percent sign and a space", f"{HOST}/a% 1", ("fip-url-6",)),
         ("percent-percent", "two percent signs", f"{HOST}/%%41", ("fip-url-6",)),
-        ("no-port", "no port: none is assigned yet", "nfsv://host/a", ("fip-url-2",)),
-        ("port-empty", "an empty port", "nfsv://host:/a", ("fip-url-2",)),
-        ("scheme", "another scheme", "nfs://host:7447/a", ("fip-url-2",)),
-        ("no-slashes", "no authority", "nfsv:/a", ("fip-url-2",)),
-        ("no-host", "no host", "nfsv://:7447/a", ("fip-url-2",)),
+        ("no-port", "no port: none is assigned yet", "nfsv://host/a", ("fip-url-9",)),
+        ("port-empty", "an empty port", "nfsv://host:/a", ("fip-url-9",)),
+        ("port-0", "port 0", "nfsv://host:0/a", ("fip-url-9",)),
+        ("port-65536", "a port above 65535", "nfsv://host:65536/a", ("fip-url-9",)),
+        ("scheme", "another scheme", "nfs://host:7447/a", ("fip-url-9",)),
+        ("no-slashes", "no authority", "nfsv:/a", ("fip-url-9",)),
+        ("no-host", "no host", "nfsv://:7447/a", ("fip-url-9",)),
     ):  # fmt: skip
         yield base.fault(slug, about, "invalid", clauses, url=url)

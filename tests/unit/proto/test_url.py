@@ -122,6 +122,7 @@ def test_what_a_command_line_could_not_decode_is_the_bytes_that_it_was() -> None
         parse_url("nfsv://host:1/\ud800")
 
 
+@pytest.mark.spec("fip-url-9")
 @pytest.mark.parametrize(
     ("authority", "host", "port"),
     [

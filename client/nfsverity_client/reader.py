@@ -513,10 +513,9 @@ class Reader:
                 if not asked_again:
                     return True  # an update may have ended since the trouble was met
                 raise await self._verdict(version, trouble)
-            left = self.session.budget.left()  # V4
-            if left < MILLISECOND:
+            if self.session.budget.left() < MILLISECOND:  # V4
                 raise Updating("the file is still being updated, and the time to wait is over")
-            answer = await self._poll(version, left)
+            answer = await self._poll(version)
             polled = True
 
     async def _take(self, version: Version, record: bytes) -> bool:
@@ -572,15 +571,12 @@ class Reader:
             return Stale("the file is not there any more")
         return error
 
-    async def _poll(self, version: Version, left: float) -> bytes | m.Status:
+    async def _poll(self, version: Version) -> bytes | m.Status:
         """Step V4, within the budget."""
-        with self.session.budget.spending():
-            while pause := self.session.pause_before_poll(self.path):
-                await asyncio.sleep(min(pause, left))
-                left = self.session.budget.left()
-                if left < MILLISECOND:
-                    return m.Status.UPDATING
-            return await self._ask(version, min(left, m.WAIT_MAX / 1000))
+        budget = self.session.budget
+        with budget.spending():
+            async with self.session.polls.place(self.path, budget.left) as wait:
+                return await self._ask(version, wait)
 
     async def _resolve_again(self, version: Version, error: StatusError) -> None:
         self._resolves += 1

@@ -65,6 +65,7 @@ from .gates import ENFORCING, Gates, Rules
 from .heads import Heads
 from .marks import Judged, MarkStore, Raise, Seen, judged
 from .node_cache import NodeCache, SessionNodes
+from .polls import Polls
 from .presentation import GrantsLess, Presentation
 from .revocations import RevocationStore, accepted
 from .state import State
@@ -77,8 +78,6 @@ RECONNECTS = 5
 PAUSE = 0.1
 """Seconds before a call that was answered BUSY, or whose connection was lost, is made again; then twice that, …"""
 PAUSE_MAX = 1.0
-POLL_PAUSE = 0.1
-"""Seconds at least between two polls for one file (fip-poll-8)."""
 HEADS_MAX = 5
 """Newer heads that are turned to for one record."""
 CERTIFICATES_MAX = 64
@@ -151,8 +150,7 @@ class Session:
         """The entries by which it was judged in vain."""
         self._bound: bytes | None = None
         self._certificates: dict[Fingerprint, Sequence[bytes]] = {}
-        self._polled: dict[bytes, float] = {}
-        """When the last poll for a path was sent, by the event loop's time."""
+        self.polls = Polls()
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connection: Connection | None = None
@@ -239,6 +237,7 @@ class Session:
                 self._left.append(self._connection)
             self._loop, self._connection, self._connecting, self._asking = loop, None, asyncio.Lock(), asyncio.Lock()
             self.heads.begin_again()
+            self.polls = Polls()
         connection = self._connection
         if connection is None or connection.lost is not None:
             async with self._connecting:
@@ -270,15 +269,6 @@ class Session:
         if self._connection is connection:
             self._limits_of = connection
             self.read_most = max(m.DATA_MIN, min(ok.max_data, m.DATA_MAX))
-
-    def pause_before_poll(self, path: bytes) -> float:
-        """Seconds to let pass before a poll for a file may be sent; where it is none, it is taken for sent now."""
-        now = asyncio.get_running_loop().time()
-        self._polled = {other: sent for other, sent in self._polled.items() if sent + POLL_PAUSE > now}
-        if path in self._polled:
-            return self._polled[path] + POLL_PAUSE - now
-        self._polled[path] = now
-        return 0.0
 
     # records
 

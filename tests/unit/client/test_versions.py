@@ -383,6 +383,40 @@ async def test_updating_for_ever_ends_with_the_budget(adversary: Adversary, stat
         assert min((later - earlier for earlier, later in itertools.pairwise(sent)), default=1) >= 0.099
 
 
+@pytest.mark.spec("fip-poll-9")
+async def test_more_files_that_wait_than_polls_are_held(adversary: Adversary, published: Published) -> None:
+    """Those beyond four ask now and then without a wait, and all end with the update."""
+    names = [f"file{number}" for number in range(7)]
+    published.write(dict.fromkeys(names, OLD))
+    await sign(published)
+    updated = asyncio.Event()
+    held: list[asyncio.Task[None]] = []
+
+    async def hold(call: Call) -> None:
+        await updated.wait()
+        await call.answer(Status.UPDATING)
+
+    async def updating(call: Call) -> None:
+        if updated.is_set() or call.procedure not in (m.RECORD, m.READ):
+            await call.forward()
+        elif call.procedure is m.RECORD and call.arguments.wait:
+            held.append(asyncio.create_task(hold(call)))
+        else:
+            await call.answer(Status.UPDATING)
+
+    async with session(adversary.where, wait=10) as opened:
+        readers = [await open_file(opened, name.encode(), most=0) for name in names]
+        adversary.on_call = updating
+        with calls_made() as calls:
+            reads = [asyncio.ensure_future(reader.pread()) for reader in readers]
+            await asyncio.sleep(1.5)
+            asked = [call.arguments.wait for call in calls if call.name == "RECORD"]
+            updated.set()
+            assert await asyncio.gather(*reads) == [OLD] * 7
+    assert len(held) == len([wait for wait in asked if wait]) == 4
+    assert len(asked) <= 7 + 4 + 2 * 3  # each once, the four polls, and the others again after a second
+
+
 @pytest.mark.spec("fip-client-23")
 async def test_unchanged_and_trouble_in_turns_end_with_the_budget(adversary: Adversary) -> None:
     """From V3 to V1 and back: each turn costs."""

@@ -72,6 +72,12 @@ def in_part(tree: Path) -> tuple[str, ...]:
     return ("--changed", "0:3", str(tree / "large"))
 
 
+def appended(tree: Path) -> tuple[str, ...]:
+    with (tree / "large").open("ab") as file:
+        file.write(b"more" * 2048)
+    return ("--appended", str(tree / "large"))
+
+
 def replaced(tree: Path) -> tuple[str, ...]:
     new = tree.with_name("new")
     new.write_bytes(b"replaced" * (SIZE // 8))
@@ -136,31 +142,17 @@ def check_new(tree: Path, certificate: Path) -> None:
 
 
 @pytest.mark.spec("fim-upd-1")
+@pytest.mark.parametrize("form", ["--per-file", "--as-volume"])
 @pytest.mark.parametrize(
-    ("edit", "number", "form"),
+    ("edit", "number"),
     [
-        (first, signal.SIGKILL, "--per-file"),
-        (again, signal.SIGKILL, "--per-file"),
-        (in_part, signal.SIGKILL, "--per-file"),
-        (replaced, signal.SIGKILL, "--per-file"),
-        (again, signal.SIGINT, "--per-file"),
-        (replaced, signal.SIGINT, "--per-file"),
-        (first, signal.SIGKILL, "--as-volume"),
-        (again, signal.SIGKILL, "--as-volume"),
-        (in_part, signal.SIGKILL, "--as-volume"),
-        (replaced, signal.SIGINT, "--as-volume"),
-    ],
-    ids=[
-        "first-killed",
-        "again-killed",
-        "in-part-killed",
-        "replaced-killed",
-        "again-interrupted",
-        "replaced-interrupted",
-        "first-killed-volume",
-        "again-killed-volume",
-        "in-part-killed-volume",
-        "replaced-interrupted-volume",
+        pytest.param(first, signal.SIGKILL, id="first-killed"),
+        pytest.param(again, signal.SIGKILL, id="again-killed"),
+        pytest.param(in_part, signal.SIGKILL, id="in-part-killed"),
+        pytest.param(appended, signal.SIGKILL, id="appended-killed"),
+        pytest.param(replaced, signal.SIGKILL, id="replaced-killed"),
+        pytest.param(again, signal.SIGINT, id="again-interrupted"),
+        pytest.param(replaced, signal.SIGINT, id="replaced-interrupted"),
     ],
 )
 def test_at_every_step(
@@ -194,27 +186,36 @@ def test_at_every_step(
     _, done = start()
     assert done.returncode == 0, done.stderr
     check_new(tree, alice.certificate)
-    counts = Counter(re.findall(r"^\d+ +(\w+)\(", (tmp_path / "calls").read_text(), re.MULTILINE))
-    assert {"rename", "fsync", "pwrite64", "unlink"} <= set(counts)
+    steps = steps_of(tmp_path / "calls")
+    assert {"rename", "fsync", "pwrite64", "unlink"} <= {call for call, _ in steps}
     ended = Counter[str]()
-    for call, count in counts.items():
-        for when in sorted({*range(1, EACH + 1), *range(count - EACH + 1, count + 1)} & set(range(1, count + 1))):
-            before, done = start("-e", f"inject={call}:signal={number.name}:when={when}")
-            assert done.returncode in (-number, 128 + number), (call, when, done.stderr)
-            assert b"Traceback" not in done.stderr
-            after = published(tree)
-            ended["old" if after == before else "new"] += 1
-            if edit is replaced and number == signal.SIGINT:
-                check_records(tree, alice.certificate)
-            if after != before:
-                assert set(after) == {os.fsencode(path.name) for path in tree.iterdir() if path.is_file()}
-                check_records(tree, alice.certificate)
-            if number == signal.SIGINT and after == before and before:
-                assert_clean(tree)
-            chosen = Form.RECORDS if form == "--per-file" else Form.VOLUME
-            publish(tree, [b""], [signing], Options(unit_log2=12, volume=VOLUME, form=chosen))
-            check_new(tree, alice.certificate)
+    for call, when in steps:
+        before, done = start("-e", f"inject={call}:signal={number.name}:when={when}")
+        assert done.returncode in (-number, 128 + number), (call, when, done.stderr)
+        assert b"Traceback" not in done.stderr
+        after = published(tree)
+        ended["old" if after == before else "new"] += 1
+        if edit is replaced and number == signal.SIGINT:
+            check_records(tree, alice.certificate)
+        if after != before:
+            assert set(after) == {os.fsencode(path.name) for path in tree.iterdir() if path.is_file()}
+            check_records(tree, alice.certificate)
+        if number == signal.SIGINT and after == before and before:
+            assert_clean(tree)
+        chosen = Form.RECORDS if form == "--per-file" else Form.VOLUME
+        publish(tree, [b""], [signing], Options(unit_log2=12, volume=VOLUME, form=chosen))
+        check_new(tree, alice.certificate)
     assert set(ended) == {"old", "new"}
+
+
+def steps_of(calls: Path) -> list[tuple[str, int]]:
+    """Of what strace wrote: the calls to be tried, by name and number."""
+    counts = Counter(re.findall(r"^\d+ +(\w+)\(", calls.read_text(), re.MULTILINE))
+    return [
+        (call, when)
+        for call, count in counts.items()
+        for when in sorted({*range(1, EACH + 1), *range(count - EACH + 1, count + 1)} & set(range(1, count + 1)))
+    ]
 
 
 def check_records(tree: Path, certificate: Path) -> None:

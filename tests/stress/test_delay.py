@@ -20,7 +20,8 @@ import pytest
 from nfsverity_client.trust_store import CONFIG_VARIABLE, STATE_VARIABLE
 from nfsverity_store.layout import head_path
 
-from .test_updates import COMMAND, ended
+from .publisher import COMMAND
+from .test_updates import ended
 
 SAMPLES = 15
 BOUND = 0.5

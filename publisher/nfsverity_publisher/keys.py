@@ -75,12 +75,16 @@ def make_key(name: str, algorithm: str, days: int, now: datetime | None = None) 
 
 
 def write_new(path: Path, data: bytes, mode: int) -> None:
-    """Write a file that must not exist yet. Raises `FileExistsError`."""
+    """Write a file that must not exist yet; where that fails, there is none. Raises `FileExistsError`, `OSError`."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(fd, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        path.unlink()
+        raise
 
 
 class SigningProblem(PublicationError):

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import resource
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,6 +50,17 @@ def test_a_new_file_is_new_and_has_its_mode(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         write_new(tmp_path / "k", b"other", 0o600)
     assert (tmp_path / "k").read_bytes() == b"data"
+
+
+def test_a_new_file_that_finds_no_room_is_none(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            write_new(tmp_path / "k", b"data", 0o600)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_chain_comes_with_the_certificate(tmp_path: Path) -> None:

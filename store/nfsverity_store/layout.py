@@ -96,7 +96,9 @@ def read_head(root: Path) -> Head:
         if len(head.volume) != 16 or not _names(head.index, "index-") or not (nodes is None or _names(nodes, "nodes-")):
             raise ValueError("a field is out of range")
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path} is damaged: {error} (remove {root / DIRECTORY} and sign again)") from error
+        raise StoreError(
+            f"{path} is damaged: get {root / DIRECTORY} anew from where the tree came, or remove it and sign again"
+        ) from error
     return head
 
 

@@ -35,7 +35,7 @@ format: test-environment
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-bench: environment
+bench: test-environment
 	$(RUN) bench/bench.py
 
 spec: test-environment

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from measure import COMMAND, RUNS, median, pinned, resident_of, run
+from volumes import update_delay, volumes
 
 READERS = str(Path(__file__).with_name("readers.py"))
 GIB = 2**30
@@ -283,6 +284,8 @@ ROWS: dict[str, Callable[[Bench], None]] = {
     "read": read_verified,
     "cache": node_cache,
     "files": many_files,
+    "volumes": volumes,
+    "update": update_delay,
     "delta": delta,
     "memory": memory,
 }

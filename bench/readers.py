@@ -6,12 +6,14 @@ readers.py first URL CERT PATH RUNS     seconds to the first verified byte over 
 readers.py unverified URL CERT PATH     the same calls as a verified `cat`, but nothing is hashed
 readers.py memory SIZE                  seconds to hash SIZE bytes as units in memory
 readers.py proof URL CERT PATH          the hashes that one unit in the middle of a file needed
+readers.py member URL CERT PATH RUNS    seconds to judge a member of a volume whose head is verified, the median
 readers.py delta URL CERT PATH COPY     the bytes received to make a copy the version that is served
 """
 
 from __future__ import annotations
 
 import asyncio
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -25,6 +27,7 @@ from nfsverity_client.session import Session, Settings
 from nfsverity_client.trust_store import certificate_file
 from nfsverity_proto import messages as m
 from nfsverity_proto.hashes import hash_by_name
+from nfsverity_proto.member import verify_member
 from nfsverity_proto.slices import slices_of_units
 from nfsverity_proto.trust import TrustEntry
 from nfsverity_proto.url import parse_url
@@ -85,6 +88,19 @@ async def proof(url: str, certificate: str, path: str) -> None:
         print(opened.traffic.hashes, len(reader.verified.data))
 
 
+async def member(url: str, certificate: str, path: str, runs: str) -> None:
+    async with session(url, certificate) as opened:
+        head = await opened.heads.current()
+        assert head is not None
+        record = (await open_file(opened, path.encode())).version.verified.data
+        times = []
+        for _ in range(int(runs)):
+            start = time.perf_counter()
+            verify_member(record, path.encode(), head.verified)
+            times.append(time.perf_counter() - start)
+        print(statistics.median(times))
+
+
 async def delta(url: str, certificate: str, path: str, copy: str) -> None:
     async with session(url, certificate) as opened:
         reader = await open_file(opened, path.encode(), most=0)
@@ -102,6 +118,7 @@ if __name__ == "__main__":
         "unverified": unverified,
         "memory": memory,
         "proof": proof,
+        "member": member,
         "delta": delta,
     }
     work = modes[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,102 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""What whole trees cost: a copy of /usr/share as a volume, or of a part of it where time is short."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from measure import COMMAND, RUNS, median, run
+
+if TYPE_CHECKING:
+    from bench import Bench
+
+SOURCE, PART = Path("/usr/share"), Path("/usr/share/doc")
+WALK = """
+import os, sys
+for at, directories, files in os.walk(sys.argv[1]):
+    for name in directories + files:
+        os.lstat(os.path.join(at, name))
+"""
+BOTH = (0, 1)
+
+
+def volumes(bench: Bench) -> None:
+    tree = bench.folder / "volume"
+    subprocess.run(["cp", "-a", SOURCE if bench.scale == 1 else PART, tree], check=True)
+    _publish(bench, tree)
+    _publish_again(bench, tree)
+    _metadata(bench, tree)
+    _read(bench, tree)
+
+
+def _publish(bench: Bench, tree: Path) -> None:
+    find = f"find '{tree}' -name .nfsverity -prune -o -type f -print0 | xargs -0 sha256sum"
+    plain = median(lambda: run(["sh", "-c", find], 1, discard=True))
+    one = bench.sign(tree / "any", "--jobs", "1")
+    bench.report(
+        "sign a tree, one core, to find | xargs sha256sum", "1.5 at most", f"{one / plain:.2f}", one <= 1.5 * plain
+    )
+    two = bench.sign(tree / "any", "--jobs", "2", on=BOTH)
+    bench.report("the same, 2 processes, speed to one", "1.7 at least", f"{one / two:.2f}", one >= 1.7 * two)
+
+
+def _publish_again(bench: Bench, tree: Path) -> None:
+    """After a change of one file; the walk is that of the same Python."""
+    changed = tree / "changed"
+
+    def change() -> None:
+        changed.write_bytes(os.urandom(1000))
+
+    command = [COMMAND, "sign", *bench.key, "--jobs", "1", str(tree)]
+    again = median(lambda: run(command, 1), before=change)
+    walk = median(lambda: run([sys.executable, "-c", WALK, str(tree)], 1))
+    ratio = again / walk
+    bench.report("sign it again after one change, to a walk with lstat", "1.5 at most", f"{ratio:.2f}", ratio <= 1.5)
+
+
+def _metadata(bench: Bench, tree: Path) -> None:
+    entries = paths = 0
+    for at, directories, files in os.walk(os.fsencode(tree)):
+        if b".nfsverity" in directories:
+            directories.remove(b".nfsverity")
+        entries += len(directories) + len(files)
+        paths += sum(len(os.path.relpath(os.path.join(at, name), os.fsencode(tree))) for name in directories + files)
+    size = sum(path.stat().st_size for path in (tree / ".nfsverity").glob("index-*"))
+    each = (size - paths) / entries
+    bench.report(
+        f"metadata of {entries:,} entries beside path and tree", "150 bytes each at most", f"{each:.0f}", each <= 150
+    )
+
+
+def _read(bench: Bench, tree: Path) -> None:
+    copies = iter([str(bench.folder / f"volume-copy{number}") for number in range(RUNS + 1)])
+    with bench.serving(tree) as (url, _):
+        report = json.loads(run([COMMAND, "verify", "--json", url], 1).output)
+        count = len(report["files"])
+        for what, seconds in (
+            ("verify", median(lambda: run([COMMAND, "verify", url], 1))),
+            ("get", median(lambda: run([COMMAND, "get", "--links", "all", url, next(copies)], 1))),
+        ):
+            rate = count / seconds
+            name = f"{what} {count:,} files over the network, verified"
+            bench.report(name, "3,000 files/s at least", f"{rate:,.0f} files/s", rate >= 3000)
+        path = next(os.path.relpath(os.path.join(at, files[0]), tree) for at, _, files in os.walk(tree) if files)
+        found = float(bench.reader("member", url, bench.certificate, path, "2000")) * 1e6
+        bench.report("membership check", "100 microseconds at most", f"{found:.0f}", found <= 100)
+
+
+def update_delay(bench: Bench) -> None:
+    """Of a reader that waits, from when the new record is in place until it has the new data."""
+    test = Path(__file__).parent.parent / "tests" / "stress" / "test_delay.py"
+    output = run([sys.executable, "-m", "pytest", "-q", "-s", str(test)], BOTH).output
+    (line,) = [line for line in output.splitlines() if line.startswith("ms:")]
+    times = sorted(float(word) for word in line.split()[1:])
+    middle = times[len(times) // 2]
+    found = f"{middle:.0f} ms, {times[0]:.0f} to {times[-1]:.0f}"
+    bench.report("delay of an update for a reader that waits, median", "100 ms at most", found, middle <= 100)

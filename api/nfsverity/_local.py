@@ -400,7 +400,7 @@ class LocalTree:
             self.gates.decided(url, path, Decision(Gate.OPEN, enter, True, None))
             return FileResult(path, unverified=f"{enter} has let it pass")
         verdict = VERIFIED if result.error is None else result.error.verdict
-        unsigned = isinstance(result.error, Unsigned | Absent) and _lets_unsigned_pass(rules)
+        unsigned = self._lacks_record(result.error) and _lets_unsigned_pass(rules)
         may_enter = result.verified is not None or unsigned or enter.action is not Action.ENFORCE
         may_read = result.error is None or unsigned or read.action is not Action.ENFORCE
         marked = unsigned and any(rule.unsigned is WithoutRecord.AUDIT for _, rule in rules)
@@ -413,6 +413,13 @@ class LocalTree:
             return result
         why = next((rule for _, rule in both if rule.action is not Action.ENFORCE), enter)
         return FileResult(path, unverified=f"{why} has let it pass", verdict=verdict)
+
+    def _lacks_record(self, problem: Exception | None) -> bool:
+        """Whether a file has no record; in a volume that had a head, that has to be proved (fim-policy-12)."""
+        if isinstance(problem, Absent):
+            return True
+        had_head = self._marks is not None and self._marks.has_head(self.volumes or (), self.trust, self.url)
+        return isinstance(problem, Unsigned) and not had_head
 
     def _verify_file(self, path: bytes, listed: Listed | None = None) -> FileResult:
         """`listed`: its entry, where that was verified already."""

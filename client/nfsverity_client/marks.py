@@ -15,7 +15,7 @@ import shlex
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -173,6 +173,15 @@ class MarkStore:
         """The highest mark of a head of each volume that has one."""
         found = sorted(self.find(kind=Kind.VOLUME), key=lambda kept: kept.mark.generation)
         return {kept.of.volume: kept.mark for kept in found}
+
+    def has_head(self, volumes: Collection[bytes], trust: Sequence[TrustEntry], url: str) -> bool:
+        """Whether one of some volumes had a head, under an entry that covers it at a place (fim-head-2)."""
+        return any(
+            self.under(entry.anchor, volume, Kind.VOLUME, b"")
+            for volume in volumes
+            for entry in trust
+            if entry.covers(volume, url)
+        )
 
     def latest(self) -> int | None:
         """The latest time of issue that was accepted; None where none was."""

@@ -345,12 +345,7 @@ class Session:
         volumes = self._expected_volumes(url)
         if self._marks is None or volumes is None:
             return False
-        return any(
-            self._marks.under(entry.anchor, volume, Kind.VOLUME, b"")
-            for volume in volumes
-            for entry in self.settings.trust
-            if entry.covers(volume, url)
-        )
+        return self._marks.has_head(volumes, self.settings.trust, url)
 
     def lacks_record(self, problem: Exception) -> bool:
         """Whether it says that a file has no record; of a volume whose head is known that has to be proved.

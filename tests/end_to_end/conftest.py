@@ -328,26 +328,11 @@ def shared_server(template: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     end(server)
 
 
-@pytest.fixture(scope="session")
-def shared_volume_server(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The same for the volume."""
-    server = start_server(Nfsverity(tmp_path_factory.mktemp("server")), template / "tree")
-    yield server
-    end(server)
-
-
 @pytest.fixture
 def url(shared_server: Server, template: Path, nfsverity: Nfsverity) -> str:
     """The URL of the root of the tree with a record for each file, no slash; the user believes its signer."""
     shutil.copytree(template / "home", nfsverity.home)
     return shared_server.url
-
-
-@pytest.fixture
-def either_url(form: str, request: pytest.FixtureRequest, template: Path, nfsverity: Nfsverity) -> str:
-    """As `url`, in each form."""
-    shutil.copytree(template / "home", nfsverity.home)
-    return str(request.getfixturevalue("shared_volume_server" if form == "volume" else "shared_server").url)
 
 
 class Slow:

@@ -171,6 +171,20 @@ def test_beside_a_volume_is_without_a_record_and_a_volume_without_its_head_is_no
     assert nfsverity("cat", f"{again.url}/new", status=5).out == b"of the server"
 
 
+@pytest.mark.spec("fim-policy-12")
+@pytest.mark.parametrize("form", ["volume"], indirect=True)
+def test_a_tree_on_this_machine_that_lost_its_head(nfsverity: Any, signed: Path, template: Path, policy: Any) -> None:
+    nfsverity("verify", signed)
+    policy('format = 1\n[[rule]]\nname = "new"\naction = "enforce"\nunsigned = "allow"\n')
+    (signed / "new").write_bytes(b"of somebody else")
+    nfsverity("verify", signed / "new", status=5)
+    shutil.rmtree(signed / ".nfsverity")
+    shutil.copytree(template / "records" / "tree" / ".nfsverity", signed / ".nfsverity")
+    assert "unsigned" in nfsverity("verify", signed / "new", status=1).err
+    shutil.rmtree(nfsverity.home / "state")
+    nfsverity("verify", signed / "new", status=5)
+
+
 @pytest.mark.spec("fim-policy-11")
 @pytest.mark.parametrize("how", ["misspelled", "missing", "a directory"])
 def test_without_the_policy_that_was_named_nothing_goes_on(

@@ -94,6 +94,8 @@ class Found:
     rows: list[Row] = field(default_factory=list)
     leaves: bytes = b""
     """Of all rows, end to end; empty where `same`."""
+    known: bytes | None = None
+    """The hash of the leaves that the rows of the publication before have, where some of these may be among `rows`."""
     same: bool = False
     """All is as it was, and there are no rows."""
     directories: list[bytes] = field(default_factory=list)
@@ -172,7 +174,7 @@ class Directories:
             at = open_below(self.root, names, directory=True)
         except OSError as error:
             found.failed.append((path, error.strerror or str(error)))
-            found.rows = list(known.values())
+            found.rows = list(known.values()) if self.same_hash else []
             return self._finished(found, known)
         try:
             with os.scandir(at) as scan:
@@ -200,7 +202,7 @@ class Directories:
                 except (OSError, ValueError) as error:  # ValueError: the path is longer or deeper than one may be
                     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
                     found.failed.append((path + b"/" + name if path else name, reason))
-                    if name in known:
+                    if name in known and self.same_hash:
                         found.rows.append(known[name])
         finally:
             os.close(at)
@@ -226,7 +228,7 @@ class Directories:
                     found.rows[index] = self._file(at, name, known.get(name), found)
                 except OSError as error:
                     found.failed.append((path, error.strerror or str(error)))
-                    if name in known:
+                    if name in known and self.same_hash:
                         found.rows[index] = known[name]
                     else:
                         gone.append(name)
@@ -373,6 +375,11 @@ class Directories:
         if not replaced and self.previous is not None and self.same_hash and rows == list(known.values()):
             found.rows, found.same = [], True
             return found
+        if self.previous is not None and self.same_hash:
+            read = self.hash.digest(b"".join(leaves_of(self.hash, found.path, list(known.values()))))
+            if found.known not in (None, read):
+                raise altered(self.root)
+            found.known = read
         if found.large:
             return found
         found.made, self.hasher.made = self.hasher.made, []
@@ -382,6 +389,10 @@ class Directories:
         found.removed = sum(row.type == _FILE and row.name not in files for row in known.values())
         found.leaves = b"".join(leaves_of(self.hash, found.path, rows))
         return found
+
+
+def altered(root: Path) -> PublicationError:
+    return PublicationError(f"{root / DIRECTORY} was altered by something else meanwhile: sign again")
 
 
 def leaves_of(hash: Hash, path: bytes, rows: Sequence[Row]) -> list[bytes]:

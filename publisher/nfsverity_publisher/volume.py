@@ -3,7 +3,8 @@
 """Publishing a volume: go through its directories, put the tree over all entries together, sign its head.
 
 As with stand-alone records, nothing that a head file names is ever changed. What is in a directory that is as it was
-is taken from the publication before: its rows within the index, its leaves from the nodes.
+is taken from the publication before: its rows within the index, and the leaves that these make, once all of them have
+folded to a head that one of the keys signed.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from nfsverity_store.volume_nodes import write_nodes
 from nfsverity_store.volume_view import VolumeView
 
 from .content import Before, Hasher, signed_by
-from .directory import Directories, Found, Progress, Terms, Told, leaves_of
+from .directory import Directories, Found, Progress, Terms, Told, altered, leaves_of
 from .keys import SigningKey
 from .lock import PublicationError, locked
 from .private import PrivateKeys
@@ -215,6 +216,8 @@ class _VolumePublication:
             self.report.whole.append((b"", "what was published before is not by any of these keys, or was altered"))
             self.before = None
             return
+        if self.before.hash != self.hash.number and list(below) != [b""]:
+            raise PublicationError(f"{self.root}: another hash is for all of the tree: sign all of it")
         self.leaves = leaves
         self.terms = replace(self.terms, known_hash=self.before.hash)
 
@@ -293,6 +296,9 @@ class _VolumePublication:
             yield one
 
     def _take(self, one: Found) -> None:
+        """Raises `PublicationError` where the rows were other ones than those whose leaves were verified (fim-st-3)."""
+        if one.known is not None and one.known != self.hash.digest(b"".join(self.leaves.get(one.path, ()))):
+            raise altered(self.root)
         report = self.report
         report.signed += one.signed
         report.unchanged += one.unchanged

@@ -10,21 +10,24 @@ import shutil
 import sqlite3
 import stat
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nfsverity_proto.hashes import SHA256, hash_by_number
+from nfsverity_proto.hashes import BLAKE3, SHA256, hash_by_number
 from nfsverity_proto.record import decode_record
 from nfsverity_proto.statement import Kind, Volume, decode_statement
+from nfsverity_publisher import volume
 from nfsverity_publisher.keys import SigningKey, load_signing_key, make_key
 from nfsverity_publisher.lock import PublicationError
+from nfsverity_publisher.private import PrivateKeys
 from nfsverity_publisher.transaction import Options, Report
 from nfsverity_publisher.volume import publish_volume
 from nfsverity_store.layout import DIRECTORY, StoreError, read_head
-from nfsverity_store.volume_index import VolumeIndex
+from nfsverity_store.volume_index import VolumeEntry, VolumeIndex
 from nfsverity_store.volume_nodes import VolumeNodes
 from oracle import merkle, volumes
 from oracle.records import Statement
@@ -103,6 +106,23 @@ def check(root: Path) -> Volume:
 def sign(root: Path, key: SigningKey, *below: bytes, jobs: int = 1, **options: object) -> Report:
     chosen = Options(unit_log2=UNIT_LOG2, jobs=jobs, **options)  # type: ignore[arg-type] # as they are
     return publish_volume(root, below or [b""], [key], chosen)
+
+
+def sign_while(root: Path, key: SigningKey, path: bytes, change: Callable[[], object], **options: object) -> Report:
+    """Something else changes what there is, once, when a file has been read."""
+    changes = [change]
+
+    def progress(read: bytes, count: int) -> None:
+        if read == path and changes:
+            changes.pop()()
+
+    chosen = Options(unit_log2=UNIT_LOG2, **options)  # type: ignore[arg-type] # as they are
+    return publish_volume(root, [b""], [key], chosen, progress)
+
+
+def row_of(root: Path, path: bytes) -> VolumeEntry | None:
+    with contextlib.closing(VolumeIndex(root / DIRECTORY / read_head(root).index)) as index:
+        return index.by_path(path)
 
 
 @pytest.fixture
@@ -222,13 +242,29 @@ def test_large_files_have_their_trees_kept(tree: Path, key: SigningKey, jobs: in
     assert not list((tree / DIRECTORY / "trees").iterdir())
 
 
-def test_a_file_that_cannot_be_read_keeps_what_it_had(tree: Path, key: SigningKey) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("root reads everything")
+def test_a_file_that_cannot_be_signed_keeps_what_it_had(tree: Path, key: SigningKey) -> None:
+    """It changes while it is read."""
     sign(tree, key)
-    (tree / "z").chmod(0)
-    report = sign(tree, key)
+    before = check(tree).entries
+    report = sign_while(tree, key, b"z", lambda: (tree / "z").write_bytes(b"other"), rehash=True)
     assert [path for path, _ in report.failed] == [b"z"]
+    row = row_of(tree, b"z")
+    assert row is not None
+    assert row.tree.size == 100_000
+    (tree / "z").write_bytes(b"z" * 100_000)
+    sign(tree, key)
+    assert check(tree).entries == before
+
+
+@pytest.mark.spec("fim-st-3")
+def test_under_another_hash_nothing_is_kept(tree: Path, key: SigningKey) -> None:
+    """Neither what is not named, nor what cannot be read."""
+    sign(tree, key)
+    with pytest.raises(PublicationError, match="another hash is for all of the tree"):
+        sign(tree, key, b"z", hash=BLAKE3)
+    report = sign_while(tree, key, b"z", lambda: (tree / "z").write_bytes(b"other"), hash=BLAKE3)
+    assert [path for path, _ in report.failed] == [b"z"]
+    assert row_of(tree, b"z") is None
 
 
 def test_a_private_key_in_the_tree_is_refused(tmp_path: Path, key: SigningKey) -> None:
@@ -352,6 +388,23 @@ def test_what_somebody_put_into_the_metadata_is_not_signed_again(tree: Path, key
     (tree / "a.c").write_bytes(b"changed")
     sign(tree, key, jobs=jobs)
     check(tree)
+
+
+@pytest.mark.spec("fim-st-3")
+def test_what_is_altered_after_it_was_verified_is_not_signed(tree: Path, key: SigningKey) -> None:
+    sign(tree, key)
+    settle(tree, key)
+    index = tree / DIRECTORY / read_head(tree).index
+    other = HASH.digest(b"\0what the thief wants signed")
+
+    (tree / "a" / "b" / "beside").write_bytes(b"new")
+    chosen = Options(unit_log2=UNIT_LOG2, jobs=1)
+    publication = volume._VolumePublication(tree, [b""], [key], chosen, None, PrivateKeys(()))
+    publication._take_over([b""])
+    with contextlib.closing(sqlite3.connect(index)) as opened, opened:
+        assert opened.execute("UPDATE entry SET root = ? WHERE name = ?", (other, b"deep")).rowcount == 1
+    with pytest.raises(PublicationError, match="altered by something else"):
+        list(publication._go_through([b""]))
 
 
 @pytest.mark.spec("fim-st-3")

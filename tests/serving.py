@@ -8,7 +8,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -199,33 +199,44 @@ class Served:
 def serving(root: Path, *, port: int = 0, show_all: bool = False, **trees: Any) -> Iterator[Served]:
     """Serve a published tree, by an event loop in a thread, until the block ends. `trees` is for `Trees`."""
     started: list[Served] = []
+
+    async def run(ready: Callable[[], None], stop: asyncio.Event) -> None:
+        service = Service(Catalog(root, show_all=show_all), Trees(root, **trees))
+        sock = listen(HOST, port)
+        started.append(Served(root, sock.getsockname()[1], service))
+        await serve(service, sock, ready, stop)
+
+    with in_a_thread("server", run):
+        yield started[0]
+
+
+@contextmanager
+def in_a_thread(name: str, run: Callable[[Callable[[], None], asyncio.Event], Awaitable[None]]) -> Iterator[None]:
+    """Have an event loop run something beside the block: it calls `ready`, and ends when `stop` is set."""
     failed: list[BaseException] = []
     ready = threading.Event()
     stopping: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
 
-    async def run() -> None:
+    async def until_stopped() -> None:
         stop = asyncio.Event()
-        service = Service(Catalog(root, show_all=show_all), Trees(root, **trees))
-        sock = listen(HOST, port)
-        started.append(Served(root, sock.getsockname()[1], service))
         stopping.append((asyncio.get_running_loop(), stop))
-        await serve(service, sock, ready.set, stop)
+        await run(ready.set, stop)
 
     def body() -> None:
         try:
-            asyncio.run(run())
+            asyncio.run(until_stopped())
         except BaseException as error:  # noqa: BLE001 - it is raised where the block ends
             failed.append(error)
         finally:
             ready.set()
 
-    thread = threading.Thread(target=body, name="server")
+    thread = threading.Thread(target=body, name=name)
     thread.start()
     ready.wait()
     try:
         if failed:
             raise failed[0]
-        yield started[0]
+        yield
     finally:
         for loop, stop in stopping:
             if not loop.is_closed():

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from adversary import Adversary, Call, Reply, between
 from nfsverity_proto import messages as m
+from serving import in_a_thread
 
 
 @dataclass(slots=True)
@@ -36,39 +36,17 @@ class Counting:
 @contextlib.contextmanager
 def counting(server: int) -> Iterator[Counting]:
     """In front of the server at a port of this machine, by an event loop in a thread."""
-    noted, ready = Counting(), threading.Event()
-    stop: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
-    failed: list[BaseException] = []
+    noted = Counting()
 
-    async def run() -> None:
-        ended = asyncio.Event()
+    async def run(ready: Callable[[], None], stop: asyncio.Event) -> None:
         async with between(server) as adversary:
             follow(adversary, noted)
             noted.port = adversary.port
-            stop.append((asyncio.get_running_loop(), ended))
-            ready.set()
-            await ended.wait()
+            ready()
+            await stop.wait()
 
-    def body() -> None:
-        try:
-            asyncio.run(run())
-        except BaseException as error:  # noqa: BLE001 - it is raised where the block ends
-            failed.append(error)
-        finally:
-            ready.set()
-
-    thread = threading.Thread(target=body, name="counting")
-    thread.start()
-    ready.wait()
-    try:
+    with in_a_thread("counting", run):
         yield noted
-    finally:
-        for loop, event in stop:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(event.set)
-        thread.join()
-    if failed:
-        raise failed[0]
 
 
 def follow(adversary: Adversary, noted: Counting) -> None:

@@ -12,7 +12,7 @@ import click
 from .expiry import end_of
 from .failure import Exit, error_fields, say, status_of, tell
 from .frame import Command
-from .output import count_text, name_fields, shown, write_json
+from .output import count_text, name_fields, seconds_text, shown, write_json
 from .parameters import DAY, HASHES, NEW_VOLUME, RANGE, UNIT_SIZE
 from .signing import KEY_HELP, key_files, load_keys
 
@@ -257,6 +257,11 @@ def _publish(
         error.add_note(str(root))
         tell(error)
         return status_of(error), {**_fields(Report(root)), "form": None, "error": error_fields(error)}
+    if report.ended_before is not None:
+        say(
+            f"nfsverity: {root}: before, it would have expired at {seconds_text(report.ended_before)}; now it does not"
+            " expire at all: sign with --days or --not-after if readers are still to notice when it is withheld"
+        )
     for path, reason in report.whole:
         say(f"nfsverity: {os.fsdecode(os.path.join(os.fsencode(root), path))}: hashed in whole: {reason}")
     for path, reason in report.failed:

@@ -117,6 +117,8 @@ class Report:
     changes: list[Change] = field(default_factory=list)
     whole: list[tuple[bytes, str]] = field(default_factory=list)
     """Files that were hashed in whole where only some of it was to be: path and why."""
+    ended_before: int | None = None
+    """When the head before would have expired, where this one does not (Unix seconds)."""
 
 
 def check_keys(root: Path, keys: Sequence[SigningKey], private: Sequence[Path]) -> None:

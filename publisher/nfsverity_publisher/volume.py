@@ -25,7 +25,7 @@ from nfsverity_proto.errors import NfsVerityError, VerificationError
 from nfsverity_proto.hashes import SHA256, hash_by_number
 from nfsverity_proto.proof import split_hashes
 from nfsverity_proto.record import SIGNATURE, Record, decode_record, encode_record, signature_of
-from nfsverity_proto.statement import Kind, Statement, Volume, When, decode_statement, encode_statement
+from nfsverity_proto.statement import NO_END, Kind, Statement, Volume, When, decode_statement, encode_statement
 from nfsverity_proto.tree import UNIT_LOG2_DEFAULT
 from nfsverity_proto.tree import root as root_of
 from nfsverity_store.layout import DIRECTORY, TREES, Head, NotPublished
@@ -173,6 +173,8 @@ class _VolumePublication:
         self.leaves: dict[bytes, list[bytes]] = {}
         """By directory: what is taken over from the publication before."""
         self.report = Report(root, due.volume, due.label, due.generation)
+        if self.before is not None and self.before.volume.when.not_after != options.not_after == NO_END:
+            self.report.ended_before = self.before.volume.when.not_after
         self.told: Told | None = None
         self.made: list[Path] = []
         self.new: list[Path] = []

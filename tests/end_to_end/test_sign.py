@@ -369,7 +369,7 @@ class TestExternalSigners:
     ) -> None:
         module = Path("/usr/lib/softhsm/libsofthsm2.so")
         if not module.exists():
-            pytest.skip("the library of SoftHSM is not where Debian has it")
+            pytest.fail("the library of SoftHSM is not where Debian has it, though its tool is there")
         (tmp_path / "tokens").mkdir()
         (tmp_path / "softhsm2.conf").write_text(f"directories.tokendir = {tmp_path}/tokens\n")
         monkeypatch.setenv("SOFTHSM2_CONF", str(tmp_path / "softhsm2.conf"))
@@ -443,6 +443,14 @@ class TestRenewal:
         assert before["not_after"] is None
         assert abs(int(after["not_after"]) - 7 * 86400 - time.time()) < 300
         assert after["root"] == before["root"]
+        kept = nfsverity("sign", *alice.options, "--renew", "--days", "7", signed)
+        assert "expire" not in kept.err
+        ended = nfsverity("sign", *alice.options, "--renew", signed)
+        assert (
+            f"before, it would have expired at {time.strftime('%Y-%m-', time.gmtime(int(after['not_after'])))}"
+            in ended.err
+        )
+        assert "expire" not in nfsverity("sign", *alice.options, "--renew", signed).err
         assert [file for file in verdicts(nfsverity, signed) if file != "verified"] == ["mismatch"]
 
     def test_it_is_refused_by_others_and_for_other_things(

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gc.set_threshold(GARBAGE)
     given = list(sys.argv[1:] if arguments is None else arguments)
     _occupy_descriptors()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names can have what its encoding has not
+        sys.stdout.reconfigure(errors="backslashreplace")
     if given == ["--version"]:  # what is asked most often by programs waits for nothing else
         from importlib.metadata import version
 

@@ -241,3 +241,11 @@ async def test_all_links_for_who_asks_for_them(user: Nfsverity, adversary: Adver
     assert (await asyncio.to_thread(user.json, *arguments))["failed"] == 0
     found = content_of(tmp_path / "copy")
     assert (found["l"], found["m"]) == ("/etc/passwd", "../x")
+
+
+def test_names_that_the_terminal_has_not_are_escaped(nfsverity: Any, alice: Any, signed: Path, serve: Any) -> None:
+    (signed / "price in \u20ac").write_bytes(b"1")
+    nfsverity("sign", *alice.options, signed)
+    nfsverity("trust", "add", alice.certificate)
+    nfsverity.environment["PYTHONIOENCODING"] = "latin1"
+    assert "price in \\u20ac" in nfsverity("ls", serve(signed).url).text

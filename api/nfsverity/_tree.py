@@ -46,8 +46,10 @@ Name = str | bytes
 def trust_entries(trust: Trust | None) -> tuple[TrustEntry, ...]:
     """Entries as they are, and certificate files as pins; the user's trust store where nothing is given.
 
-    Raises `TrustStoreError`, `OSError`.
+    Raises `TrustStoreError`, `OSError`; `TypeError` for one name where a list of them is due.
     """
+    if isinstance(trust, str | bytes):
+        raise TypeError(f"trust is a list: [{trust!r}]")
     if trust is None:
         return tuple(TrustStore().entries())
     return tuple(item if isinstance(item, TrustEntry) else TrustEntry(certificate_file(Path(item))) for item in trust)

@@ -344,3 +344,8 @@ def test_a_policy_that_cannot_be_used(served: Served, user: Path, tmp_path: Path
         nfsverity.open_tree(served.url)
     with nfsverity.open_tree(served.url, trust=[keys().pin], policy=None) as tree:
         assert tree.read("a/one") == b"1"
+
+
+def test_one_certificate_is_not_a_list_of_letters() -> None:
+    with pytest.raises(TypeError, match=r"trust is a list: \['me.crt'\]"):
+        nfsverity.open_tree("nfsv://127.0.0.1:1/", trust="me.crt")

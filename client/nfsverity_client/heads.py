@@ -16,6 +16,8 @@ from .marks import Judged, reset_advice
 if TYPE_CHECKING:
     from .session import Session
 
+HEADS_MAX = 5
+"""Newer heads that are turned to while one thing is looked up or judged."""
 _NO_HEAD = (m.Status.UNSIGNED, m.Status.IS_DIRECTORY)
 """The server's word that the root has no record; any other status says nothing of it (fip-status-4)."""
 

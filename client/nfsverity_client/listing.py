@@ -15,9 +15,10 @@ from nfsverity_proto.path import join_path
 from nfsverity_proto.statement import Time
 from nfsverity_proto.verification import Expected, Verified
 
+from .heads import HEADS_MAX
 from .marks import Judged
 from .session import Session
-from .volume import HEADS_MAX, Member, NewHead, find, member_at, members, members_between
+from .volume import Member, NewHead, find, member_at, members, members_between
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from nfsverity_proto.verification import Verified
 
 from .faults import LocatedMismatch, locate
 from .gates import Rules
+from .heads import HEADS_MAX
 from .marks import Judged
 from .pipeline import in_order
 from .presentation import (
@@ -52,7 +53,7 @@ from .presentation import (
 )
 from .session import Session
 from .version import Span, UnitsFailed, Version, check_empty, span_leaves, verify_span
-from .volume import HEADS_MAX, find
+from .volume import find
 
 T = TypeVar("T")
 FETCH_DEFAULT = 2**16

@@ -62,7 +62,7 @@ from nfsverity_proto.verification import (
 from .budget import WaitBudget
 from .connection import Connection, Held, Traffic, connect
 from .gates import ENFORCING, Gates, Rules
-from .heads import Heads
+from .heads import HEADS_MAX, Heads
 from .marks import Judged, MarkStore, Raise, Seen, judged
 from .node_cache import NodeCache, SessionNodes
 from .polls import Polls
@@ -78,8 +78,6 @@ RECONNECTS = 5
 PAUSE = 0.1
 """Seconds before a call that was answered BUSY, or whose connection was lost, is made again; then twice that, …"""
 PAUSE_MAX = 1.0
-HEADS_MAX = 5
-"""Newer heads that are turned to for one record."""
 CERTIFICATES_MAX = 64
 """Signers whose certificates are remembered."""
 

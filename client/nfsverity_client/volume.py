@@ -30,6 +30,8 @@ from nfsverity_proto.path import split_path
 from nfsverity_proto.tree import root
 from nfsverity_proto.verification import Verified
 
+from .heads import HEADS_MAX
+
 if TYPE_CHECKING:
     from .connection import Held
     from .session import Session
@@ -37,8 +39,6 @@ if TYPE_CHECKING:
 ENTRIES_AT_ONCE = 512
 LINKS_MAX = 40
 """Links that are followed for one path."""
-HEADS_MAX = 5
-"""Newer heads that are turned to while one thing is looked up."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,13 +31,6 @@ def signed(either: Path) -> Path:
     return either
 
 
-@pytest.fixture
-def per_file(form: str) -> None:
-    """For what is about the marks of files: a volume has one for all of them."""
-    if form != "per-file":
-        pytest.skip("a volume has one mark")
-
-
 FILES = 6
 """In the tree."""
 
@@ -143,8 +136,9 @@ def test_a_tree_on_this_machine_that_goes_back_is_told(
     assert nfsverity.json("show", str(newer / "a.txt"), status=1)["error"]["verdict"] == "rollback"
 
 
+@pytest.mark.parametrize("form", ["per-file"], indirect=True)  # a volume has one mark
 @pytest.mark.spec("fim-mark-4")
-def test_the_user_can_accept_it(nfsverity: Any, place: Any, old: Path, newer: Path, per_file: None) -> None:
+def test_the_user_can_accept_it(nfsverity: Any, place: Any, old: Path, newer: Path) -> None:
     url = place(newer)
     nfsverity("verify", f"{url}/")
     now = generation_of(nfsverity, f"{url}/a.txt")
@@ -229,7 +223,8 @@ def test_a_volume_that_is_none_any_more_is_told_and_can_be_accepted(
     assert nfsverity("cat", f"{url}/a.txt").out == b"hello\n"
 
 
-def test_a_directory_is_reset_with_all_below_it(nfsverity: Any, newer: Path, per_file: None) -> None:
+@pytest.mark.parametrize("form", ["per-file"], indirect=True)  # a volume has one mark
+def test_a_directory_is_reset_with_all_below_it(nfsverity: Any, newer: Path) -> None:
     nfsverity("verify", newer)
     (before,) = nfsverity.json("trust", "list")["marks"]
     gone = nfsverity.json("trust", "reset", "--yes", str(newer / "sub"))["marks"]

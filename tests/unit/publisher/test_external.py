@@ -132,7 +132,7 @@ def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A new token; the beginning of its URI."""
     module = next((path for path in MODULES if Path(path).exists()), None)
     if module is None:
-        pytest.skip("the library of SoftHSM is nowhere that is known here")
+        pytest.fail("the library of SoftHSM is nowhere that is known here, though its tool is there")
     (tmp_path / "tokens").mkdir()
     (tmp_path / "softhsm2.conf").write_text(f"directories.tokendir = {tmp_path}/tokens\nobjectstore.backend = file\n")
     monkeypatch.setenv("SOFTHSM2_CONF", str(tmp_path / "softhsm2.conf"))

@@ -277,6 +277,8 @@ class LocalTree:
                     yield FileResult(below, error)
                     return
             else:
+                if entry is None and below:
+                    yield FileResult(below, self._node_error(below, None, "directory"))
                 yield from self._verify_volume(self.index, head.verified, below)
                 return
         directories = [below]

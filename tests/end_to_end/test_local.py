@@ -365,3 +365,11 @@ def test_show_tells_what_trust_makes_of_each_signature(nfsverity: Any, alice: An
 
 def test_a_folder_has_no_record(nfsverity: Any, signed: Path) -> None:
     assert "it is a directory" in nfsverity("show", signed / "sub", status=4).err
+
+
+def test_a_directory_that_the_volume_has_not_is_absent_when_it_is_named(nfsverity: Any, signed: Path) -> None:
+    (signed / "new" / "below").mkdir(parents=True)
+    assert bad(verify(nfsverity, signed / "new")) == {"new": "absent", "new/below": "absent"}
+    assert bad(verify(nfsverity, signed / "new" / "below")) == {"new/below": "absent"}
+    (signed / "new" / "below" / "file").write_bytes(b"x")
+    assert bad(verify(nfsverity, signed / "new" / "below")) == {"new/below": "absent", "new/below/file": "absent"}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from nfsverity_proto import messages as m
 from nfsverity_proto.entry import DirectoryNode, EntryType, FileNode, LinkNode
-from nfsverity_proto.errors import MalformedMessage, Stale
+from nfsverity_proto.errors import IsRevoked, MalformedMessage, Stale
 from nfsverity_proto.path import join_path
 from nfsverity_proto.statement import Time
 from nfsverity_proto.verification import Expected, Verified
@@ -36,6 +36,8 @@ class Listed:
     mtime: Time | None = None
     target: bytes | None = None
     """Of a link."""
+    revoked: bool = False
+    """A file whose name is verified and whose version is taken back: neither size nor time are given."""
 
     @property
     def name(self) -> bytes:
@@ -57,7 +59,7 @@ async def list_below(
         return
     async with aclosing(take_below(session, path, deep=deep, most=0)) as found:
         async for member in found:
-            if member.error is not None:
+            if member.error is not None and not isinstance(member.error, IsRevoked):
                 raise member.error
             yield _listed(member)
 
@@ -133,7 +135,8 @@ def _listed(member: Member) -> Listed:
     match entry.node:
         case FileNode():
             if verified is None:
-                return Listed(entry.path, EntryType.FILE, True, True, entry.node.executable)
+                revoked = member.error is not None
+                return Listed(entry.path, EntryType.FILE, True, True, entry.node.executable, revoked=revoked)
             content = verified.content
             return Listed(
                 entry.path, EntryType.FILE, True, True, entry.node.executable, content.tree.size, content.mtime

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         "entries.name_base64": "only where it is not UTF-8",
         "entries.type": "file, directory or link",
         "entries.signed": "whether there is a record for it (files), or can be below it",
+        "entries.revoked": "whether its version is taken back: then there is neither size nor time",
         "entries.executable": "true or false",
         "entries.size": "bytes, a decimal string; null for what is no file",
         "entries.mtime": "seconds.nanoseconds, or null",
@@ -123,7 +124,7 @@ def _short(url: Url, entry: Listed) -> str:
             return name + "/"
         case "link":
             return f"{name} -> {shown(entry.target or b'')}"
-    return name + ("" if entry.has_record else "  (unsigned)")
+    return name + ("  (revoked)" if entry.revoked else "" if entry.has_record else "  (unsigned)")
 
 
 def _long(url: Url, entry: Listed) -> str:
@@ -144,6 +145,7 @@ def _fields(url: Url, entry: Listed) -> dict[str, Any]:
         **name_fields("name", _name(url, entry)),
         "type": _kind(entry),
         "signed": entry.has_record,
+        "revoked": entry.revoked,
         "executable": entry.executable,
         "size": None if entry.size is None else str(entry.size),
         "mtime": None if mtime is None else f"{mtime.seconds}.{mtime.nseconds:09}",

@@ -89,6 +89,17 @@ def test_a_version_by_its_file_and_by_its_tag(nfsverity: Any, alice: Any, signed
         nfsverity("revoke", *alice.options, "--revoke-version", wrong, signed, status=status)
 
 
+def test_a_listing_names_what_is_revoked(nfsverity: Any, alice: Any, signed: Path, serve: Any) -> None:
+    url = serve(signed).url
+    nfsverity("revoke", *alice.options, "--revoke-version", signed / "a.txt", signed)
+    assert "a.txt  (revoked)" in nfsverity("ls", url).text.splitlines()
+    listed = {entry["name"]: entry for entry in nfsverity.json("ls", "-R", url)["entries"]}
+    assert [name for name, entry in listed.items() if entry["revoked"]] == ["a.txt"]
+    assert (listed["a.txt"]["size"], listed["a.txt"]["signed"]) == (None, True)
+    assert len(listed) > FILES
+    assert nfsverity("cat", f"{url}/a.txt", status=1).out == b""
+
+
 def test_everybody_can_list_it(nfsverity: Any, alice: Any, bob: Any, signed: Path, serve: Any) -> None:
     url = serve(signed).url + "/"
     for target in (str(signed), url):

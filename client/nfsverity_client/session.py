@@ -350,7 +350,8 @@ class Session:
 
         fim-policy-12.
         """
-        return isinstance(problem, Absent) or (isinstance(problem, Unsigned) and not self.has_mark_of_head())
+        known = self.heads.accepted is not None or self.has_mark_of_head()
+        return isinstance(problem, Absent) or (isinstance(problem, Unsigned) and not known)
 
     async def _member(self, record: bytes, expected: Expected, revoked: Revocations, rules: Rules) -> Judged:
         """A file of a volume, under the head that is accepted, or a newer one."""

@@ -188,13 +188,10 @@ ERROR_FIELDS = {
 def error_text(error: BaseException) -> str:
     """An error for people: the file, what happened, what to do."""
     status, kind, advice = classified(error)
-    if kind == "verification":
-        text = str(error)
-    else:
-        file = _file_of(error)
-        text = _message_of(error, kind)
-        if file is not None and file not in text:
-            text = f"{file}: {text}"
+    file = _file_of(error)
+    text = str(error) if kind == "verification" else _message_of(error, kind)
+    if file is not None and file not in text:
+        text = f"{file}: {text}"
     if status is Exit.INTERNAL:
         text = f"internal error: {text}"
     return printable(f"nfsverity: {text}" + (f"\n  what to do: {advice}" if advice else ""))

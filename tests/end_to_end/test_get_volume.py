@@ -249,3 +249,9 @@ def test_names_that_the_terminal_has_not_are_escaped(nfsverity: Any, alice: Any,
     nfsverity("trust", "add", alice.certificate)
     nfsverity.environment["PYTHONIOENCODING"] = "latin1"
     assert "price in \\u20ac" in nfsverity("ls", serve(signed).url).text
+
+
+async def test_a_link_that_is_not_made_is_named(user: Nfsverity, adversary: Adversary, tmp_path: Path) -> None:
+    adversary.on_call = MadeVolume([directory(b"d"), link(b"d/l", b"../../x"), file(b"good", b"good")]).serve
+    result = await asyncio.to_thread(user, "get", str(adversary.where), str(tmp_path / "copy"), status=1)
+    assert f"nfsverity: {adversary.where}d/l: link-outside: " in result.err

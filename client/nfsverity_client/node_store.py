@@ -125,7 +125,7 @@ class NodeStore:
         return connection
 
     def _make(self, connection: sqlite3.Connection) -> None:
-        if not os.path.getsize(self.path):
+        if os.path.getsize(self.path) in (0, PAGE):  # `auto_vacuum` writes one page, before there is a table
             connection.execute(f"PRAGMA page_size = {PAGE}")
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             try:

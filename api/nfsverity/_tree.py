@@ -22,6 +22,7 @@ from nfsverity_client.revocations import RevokedList
 from nfsverity_client.session import Session, Settings
 from nfsverity_client.state import State
 from nfsverity_client.trust_store import Bindings, TrustStore, certificate_file
+from nfsverity_client.unit_cache import unit_cache
 from nfsverity_client.volume import find
 from nfsverity_proto.entry import DirectoryNode, EntryType
 from nfsverity_proto.errors import StatusError, VerificationError
@@ -230,6 +231,8 @@ class TreeOptions(GateOptions, total=False):
     """Where the volume of a server's first use is kept; by default the user's."""
     cache: str | os.PathLike[str] | bool
     """The directory of the node cache; by default (and True) the user's, False: none. It shows what was read."""
+    cache_data: bool
+    """Whether the content of files that are read is kept there, too. By default it is not."""
     state: State
     """Where marks and accepted revocations are kept (`State(directory)`); by default the user's."""
     on_binding: Callable[[str, bytes], None]
@@ -244,6 +247,10 @@ def _node_cache(where: str | os.PathLike[str] | bool) -> NodeCache | None:
 
 def _warn(trouble: str) -> None:
     log.warning("the node cache: %s (reading goes on, with more hashes from the server)", trouble)
+
+
+def _warn_units(trouble: str) -> None:
+    log.warning("the cache of content: %s (reading goes on, and nothing more is kept)", trouble)
 
 
 def gates_for(options: GateOptions) -> Gates:
@@ -279,8 +286,9 @@ def opened(url: str, options: TreeOptions, state: State | None) -> AsyncTree:
     )
     bindings = options.get("bindings") or Bindings()
     cache = _node_cache(options.get("cache", True))
+    units = unit_cache(cache.directory, _warn_units) if options.get("cache_data") and cache is not None else None
     on_binding = options.get("on_binding", announce)
-    return AsyncTree(Session(where, settings, bindings, on_binding, cache, state, refused), where.path)
+    return AsyncTree(Session(where, settings, bindings, on_binding, cache, state, refused, units), where.path)
 
 
 def open_tree(url: str, **options: Unpack[TreeOptions]) -> Tree:

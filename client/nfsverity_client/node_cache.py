@@ -18,7 +18,6 @@ import asyncio
 import contextlib
 import hmac
 import os
-import re
 import threading
 import weakref
 from collections import OrderedDict, deque
@@ -30,10 +29,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from nfsverity_proto.hashes import Hash
 from nfsverity_proto.proof import Run
+from nfsverity_proto.tree import Shape
 
+from .cache_place import size_of
 from .node_runs import Cut, NodeRun, content_id, cut, decode, encode, fold_cut, merged, runs_above
 from .nodes import Anchor, NodeMemory, VerifiedNodes
 from .trust_store import CACHE_VARIABLE, cache_directory
+from .unit_cache import CachedUnits, UnitCache
 
 if TYPE_CHECKING:
     from .node_store import NodeStore, Usage
@@ -62,19 +64,11 @@ BATCH = 32
 """Runs that are written at once."""
 QUEUE_MAX = 1024
 """Runs that wait to be written, about 8 MiB; more are not kept."""
-_SIZE = re.compile(r"([0-9]{1,15})([KMGT]?)(?:i?B)?", re.IGNORECASE)
-_FACTORS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def cache_size() -> int:
     """Bytes that the store may have. Raises `ValueError` for a size that is none."""
-    given = os.environ.get(SIZE_VARIABLE)
-    if not given:
-        return SIZE_DEFAULT
-    found = _SIZE.fullmatch(given)
-    if found is None:
-        raise ValueError(f"{SIZE_VARIABLE} is {given!r}, and not a number of bytes (also as 64M, 1G)")
-    return int(found[1]) * _FACTORS[found[2].upper()]
+    return size_of(SIZE_VARIABLE, SIZE_DEFAULT)
 
 
 _NOTHING = object()
@@ -93,6 +87,14 @@ class Counts:
     """Runs that were there, and did not fold."""
     bytes_saved: int = 0
     """Of hashes that the server was not asked for."""
+    data_hits: int = 0
+    """Spans (what is read and verified at once) whose units were in the unit cache, and verified."""
+    data_misses: int = 0
+    """Spans that were looked for there in vain."""
+    data_dropped: int = 0
+    """Spans that were there, and did not verify."""
+    data_bytes_saved: int = 0
+    """Of content that the server was not asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,13 +341,17 @@ def node_cache(directory: Path | None = None, on_trouble: Callable[[str], None] 
 
 
 class SessionNodes:
-    """The nodes of all files that one session has open: bounded together, and where there is a cache, kept."""
+    """The nodes of all files that one session has open: bounded together, and where there is a cache, kept.
 
-    def __init__(self, cache: NodeCache | None = None) -> None:
+    `units`: where units are kept, too.
+    """
+
+    def __init__(self, cache: NodeCache | None = None, units: UnitCache | None = None) -> None:
         self.memory = NodeMemory()
         self.counts = Counts()
         self._noted = Counts()
         self._cache = cache
+        self._units = units
         self._open: weakref.WeakSet[CachedNodes] = weakref.WeakSet()
 
     def cached(self, hash: Hash, tree_type: int, nodes: VerifiedNodes, root: bytes) -> CachedNodes | None:
@@ -356,6 +362,12 @@ class SessionNodes:
         cached = CachedNodes(self._cache, self.counts, content, hash, nodes)
         self._open.add(cached)
         return cached
+
+    def cached_units(self, hash: Hash, tree_type: int, shape: Shape, root: bytes) -> CachedUnits | None:
+        """The units of a version that are kept; None where none of it are."""
+        if self._units is None or shape.size <= WHOLE_MAX:
+            return None
+        return CachedUnits(self._units, content_id(hash.number, tree_type, shape, root), shape)
 
     async def close(self) -> None:
         """Hand over what was verified, and let it be written."""

@@ -16,12 +16,12 @@ import contextlib
 import fcntl
 import os
 import sqlite3
-import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from .cache_place import make_private
 from .node_runs import VALUE_MAX
 
 NAME = "nodes.sqlite3"
@@ -39,7 +39,10 @@ PRESENT_MAX = 4096
 """Keys that are asked for at once."""
 ATTEMPTS = 3
 """How often one piece of work is begun again, on a new store."""
-COUNTERS = ("hits", "misses", "dropped", "bytes_saved", "evicted")
+COUNTERS = (
+    "hits", "misses", "dropped", "bytes_saved", "evicted",
+    "data_hits", "data_misses", "data_dropped", "data_bytes_saved",
+)  # fmt: skip
 
 T = TypeVar("T")
 _SCHEMA = f"""
@@ -96,7 +99,7 @@ class NodeStore:
     def _opened(self, create: bool) -> sqlite3.Connection:
         try:
             if create:
-                _make_private(self.path.parent)
+                make_private(self.path.parent)
                 os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
             mode = "rw"
         except OSError as error:
@@ -310,16 +313,6 @@ _FAILURES = (sqlite3.Error, UnicodeError, OverflowError, MemoryError)
 """What work with a damaged file may raise; its own error texts are not always UTF-8."""
 _left: list[object] = []
 """Connections of another process, after a fork."""
-
-
-def _make_private(directory: Path) -> None:
-    """The cache shows what was read: it is this user's alone. Raises `OSError`."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = directory.stat()
-    if found.st_uid != os.geteuid():
-        raise PermissionError(1, "the directory is another user's", str(directory))
-    if stat.S_IMODE(found.st_mode) & 0o077:
-        directory.chmod(0o700)
 
 
 @contextlib.contextmanager

@@ -81,9 +81,12 @@ def window(shape: Shape) -> int:
     return WINDOW if shape.unit_size <= SPAN else 2
 
 
-async def read_verified(caller: Caller, version: Version, first: int, end: int, presentation: Presentation) -> Span:
+async def read_verified(
+    caller: Caller, version: Version, first: int, end: int, presentation: Presentation, *, fresh: bool = False
+) -> Span:
     """Units [first, end), at most `LONG_SPAN` bytes or one unit, verified under the lowest nodes that are known.
 
+    `fresh`: as the server has them, and not from a cache of units.
     Raises `GrantsLess` where `end - first` units are more than `SPAN`; `UnitsFailed`, `StatusError`, `PeerError`.
     """
     anchors = version.nodes.anchors(first, end)
@@ -93,6 +96,10 @@ async def read_verified(caller: Caller, version: Version, first: int, end: int, 
         cold, anchors = sum(due), version.nodes.anchors(first, end)
         due = _due(version, anchors)
         version.cached.saved(cold - sum(due))
+    if version.units is not None and not fresh:
+        kept = await _kept(caller, version, first, end, anchors, due)
+        if kept is not None:
+            return kept
     if presentation is Presentation.INLINE and len(anchors) == 1 and due[0]:
         span, proof = await _receive(caller, version, first, end, anchors[0].level, due[0])
         proofs = [proof]
@@ -104,6 +111,33 @@ async def read_verified(caller: Caller, version: Version, first: int, end: int, 
         span, _ = await _receive(caller, version, first, end, None, 0)
         proofs = [[] for _ in anchors]
     verify_span(version, span, span_leaves(version, span), anchors, proofs)
+    if version.units is not None:
+        await version.units.put(first, end, span.pieces)
+    return span
+
+
+async def _kept(
+    caller: Caller, version: Version, first: int, end: int, anchors: Sequence[Anchor], due: Sequence[int]
+) -> Span | None:
+    """Units [first, end) of the cache, verified; None where they are not there, or are not what was signed.
+
+    Whether it is they that are wrong or the proof of the server cannot be told: both are asked for again (fim-cache-8).
+    """
+    units, counts = version.units, version.counts
+    data = None if units is None else await units.get(first, end)
+    if units is None or data is None:
+        counts.data_misses += 1
+        return None
+    proofs = await _prove_all(caller, version, anchors, due) if any(due) else [[] for _ in anchors]
+    span = Span(first, end, version.shape.unit_span(first, end)[0], len(data), [data])
+    try:
+        verify_span(version, span, span_leaves(version, span), anchors, proofs)
+    except UnitsFailed:
+        counts.data_dropped += 1
+        await units.drop(first, end)
+        return None
+    counts.data_hits += 1
+    counts.data_bytes_saved += len(data)
     return span
 
 

@@ -102,6 +102,8 @@ class Reader:
         self._settling = asyncio.Lock()
         self.later = False
         """Whether the caller sees to it that `remembered` is awaited before anything leaves it."""
+        self._fresh = False
+        """Whether what is read has to come from the server, as it is there now."""
         self._turns = 0
         """How often trouble was settled such that it is to be tried again."""
         self._resolves = 0
@@ -272,10 +274,10 @@ class Reader:
     async def _read(self, version: Version, first: int, end: int) -> Span:
         """Units [first, end), in smaller calls where the connection is another one now that grants less."""
         try:
-            return await read_verified(self.session, version, first, end, self.presentation)
+            return await read_verified(self.session, version, first, end, self.presentation, fresh=self._fresh)
         except GrantsLess:
             parts = [
-                await read_verified(self.session, version, *units, self.presentation)
+                await read_verified(self.session, version, *units, self.presentation, fresh=self._fresh)
                 for units in spans(version.shape, first, end)
             ]
         whole = Span(first, end, parts[0].start, sum(part.length for part in parts), [])
@@ -312,7 +314,8 @@ class Reader:
     # faults
 
     async def faults(self) -> AsyncGenerator[Mismatch, None]:
-        """Every part of the file that is not what was signed; nothing where all of it is."""
+        """Every part of the file that is not what was signed, as the server has it now; nothing where all of it is."""
+        self._fresh = True  # fim-cache-9
         if not self.later:
             await self.remembered()
         self._pinned = True

@@ -69,6 +69,7 @@ from .polls import Polls
 from .presentation import GrantsLess, Presentation
 from .revocations import RevocationStore, accepted
 from .state import State
+from .unit_cache import UnitCache
 
 Ok = TypeVar("Ok")
 Verify = Callable[..., Verified]
@@ -128,12 +129,13 @@ class Session:
         cache: NodeCache | None = None,
         state: State | None = None,
         on_refused: Callable[[VerificationError], None] | None = None,
+        units: UnitCache | None = None,
     ) -> None:
         self.url = url.with_path(b"")
         self.settings = settings
         self.budget = WaitBudget(settings.wait)
         self.traffic = Traffic()
-        self.nodes = SessionNodes(cache)
+        self.nodes = SessionNodes(cache, units)
         self._bindings = bindings
         self._on_binding = on_binding
         self._marks = None if state is None else MarkStore(state)

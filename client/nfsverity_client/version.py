@@ -40,6 +40,8 @@ class Version:
         tree = verified.content.tree
         self.nodes = VerifiedNodes(self.shape, tree.root, nodes.memory)
         self.cached = nodes.cached(self.hash, tree.type, self.nodes, tree.root)
+        self.units = nodes.cached_units(self.hash, tree.type, self.shape, tree.root)
+        self.counts = nodes.counts
 
     def take(self, judged: Judged) -> None:
         """The same statement, under another record."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import ending
-from .caching import CACHE_FIELDS, cache_option, caching
+from .caching import CACHE_FIELDS, cache_data_option, cache_option, caching
 from .checked import unverified_text
 from .failure import Exit, LocalProblem, about, say
 from .frame import Command, policy_options, presentation_option, timeout_option, trust_options, wait_option
@@ -63,6 +63,7 @@ STDOUT = 1
 @wait_option
 @timeout_option
 @cache_option
+@cache_data_option
 @trust_options
 @policy_options
 def command(
@@ -73,6 +74,7 @@ def command(
     wait: float,
     timeout: float,
     no_cache: bool,
+    cache_data: bool,
     trust_files: tuple[str, ...],
     volume: bytes | None,
     policy_file: str | None,
@@ -90,7 +92,7 @@ def command(
     if sys.stdout is None:
         raise LocalProblem("standard output is closed")
     believed = belief.load(trust_files, volume, policy_file, audit_log)
-    use = caching(no_cache)
+    use = caching(no_cache, cache_data)
 
     async def run() -> tuple[Opened, int]:
         from nfsverity_client.opening import open_at

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import ending
-from .caching import CACHE_FIELDS, Caching, cache_option, caching
+from .caching import CACHE_FIELDS, Caching, cache_data_option, cache_option, caching
 from .checked import FILE_FIELDS, Checked, Checks
 from .failure import Exit, about
 from .frame import Command, policy_options, presentation_option, timeout_option, trust_options, wait_option
@@ -76,6 +76,7 @@ if TYPE_CHECKING:
 @wait_option
 @timeout_option
 @cache_option
+@cache_data_option
 @trust_options
 @policy_options
 def command(
@@ -87,6 +88,7 @@ def command(
     wait: float,
     timeout: float,
     no_cache: bool,
+    cache_data: bool,
     trust_files: tuple[str, ...],
     volume: bytes | None,
     policy_file: str | None,
@@ -110,7 +112,7 @@ def command(
     from . import belief
 
     believed = belief.load(trust_files, volume, policy_file, audit_log)
-    use = caching(no_cache)
+    use = caching(no_cache, cache_data)
     run = _run(url, Path(destination), believed, presentation, wait, timeout, whole, links == "all", use)
     with about(str(url)):
         target, got = ending.run(run)

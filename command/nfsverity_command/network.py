@@ -57,8 +57,8 @@ def session_for(
         gates=believed.gates,
     )
     state = believed.state if remember else None
-    cache = None if caching is None else caching.cache
-    session = Session(url, settings, believed.bindings, announce, cache, state, tell)
+    cache, units = (None, None) if caching is None else (caching.cache, caching.units)
+    session = Session(url, settings, believed.bindings, announce, cache, state, tell, units)
     if caching is not None:
         caching.sessions.append(session)
     return session

@@ -54,6 +54,52 @@ def test_a_second_process_is_sent_no_hashes(nfsverity: Any, large: str, presenta
     assert without["cache"] is None
 
 
+@pytest.mark.spec("fim-cache-7")
+def test_content_is_kept_where_it_is_asked_for(nfsverity: Any, large: str, tmp_path: Path) -> None:
+    options = ("--offset", "20M", "--length", "3000000", large)
+    expected = LARGE[20 * MIB : 20 * MIB + 3000000]
+    assert cat(nfsverity, *options)[1]["cache"]["data_misses"] == 0
+    data, first = cat(nfsverity, "--cache-data", *options)
+    assert data == expected
+    assert first["cache"]["data_bytes_saved"] == "0"
+    data, second = cat(nfsverity, "--cache-data", *options)
+    assert data == expected
+    assert second["cache"]["data_misses"] == second["cache"]["data_dropped"] == 0
+    assert int(second["cache"]["data_bytes_saved"]) >= len(expected)
+    got = nfsverity.json("get", "--cache-data", large, str(tmp_path / "copy"))
+    assert (tmp_path / "copy").read_bytes() == LARGE
+    assert int(got["cache"]["data_bytes_saved"]) >= 2 * MIB
+    stats = nfsverity.json("cache", "stats")
+    assert stats["data_contents"] == 1
+    assert 39 * MIB < int(stats["data_bytes"]) < int(stats["data_limit"]) == 2**32
+    assert int(stats["data_bytes_saved"]) > int(got["cache"]["data_bytes_saved"])
+    assert "dropped" in nfsverity("cache", "stats").text
+    assert int(nfsverity.json("cache", "clear")["bytes"]) > 39 * MIB
+    assert nfsverity.json("cache", "stats")["data_bytes"] == "0"
+
+
+def test_content_cannot_be_kept_without_a_cache(nfsverity: Any, large: str) -> None:
+    assert "only one of them" in nfsverity("cat", "--no-cache", "--cache-data", large, status=2).err
+    for variable in ("NFSVERITY_CACHE_SIZE", "NFSVERITY_CACHE_DATA_SIZE"):
+        nfsverity.environment[variable] = "0"
+        assert f"{variable} is 0" in nfsverity("cat", "--cache-data", large, status=4).err
+        del nfsverity.environment[variable]
+
+
+def test_readers_are_killed_while_they_keep_content(nfsverity: Any, large: str) -> None:
+    for after in (1, 5 * MIB, 39 * MIB):
+        reader = nfsverity.start("cat", "--cache-data", large, stdout=subprocess.PIPE)
+        reader.stdout.read(after)
+        reader.send_signal(signal.SIGKILL)
+        reader.stdout.close()
+        reader.wait()
+    for _ in range(2):
+        data, report = cat(nfsverity, "--cache-data", large)
+        assert data == LARGE
+        assert report["cache"]["data_dropped"] == 0
+    assert report["cache"]["data_misses"] == 0
+
+
 def test_stats_and_clear(nfsverity: Any, large: str) -> None:
     empty = nfsverity.json("cache", "stats")
     assert (empty["runs"], empty["bytes"], empty["hit_rate"]) == (0, "0", None)

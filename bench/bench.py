@@ -201,6 +201,18 @@ def node_cache(bench: Bench) -> None:
             sent += json.loads(run([*command, "--no-cache"], CLIENT, discard=True).errors)["hashes"]
         found = f"{hashes} ({sent} without it)"
         bench.report("proof hashes for 20 cold reads in a cached 1 GiB", "0 exactly", found, hashes == 0)
+        kept = [*cat, "--cache-data"]
+        ratio = median(
+            lambda: run(kept, CLIENT, discard=True),
+            before=lambda: shutil.rmtree(bench.folder / "cache", ignore_errors=True),
+        )
+        bench.report(
+            "cat 1 GiB that is kept, to without", "1.5 at most", f"{ratio / without:.2f}", ratio <= 1.5 * without
+        )
+        ratio = median(lambda: run(kept, CLIENT, discard=True))
+        bench.report(
+            "cat 1 GiB from the cache, to without", "1.1 at most", f"{ratio / without:.2f}", ratio <= 1.1 * without
+        )
 
 
 def record_size(bench: Bench) -> None:

@@ -321,18 +321,26 @@ def serve(nfsverity: Nfsverity) -> Iterator[Serve]:
 
 
 @pytest.fixture(scope="session")
-def shared_server(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that no test changes, for all of them."""
-    server = start_server(Nfsverity(tmp_path_factory.mktemp("server")), template / "records" / "tree")
-    yield server
-    end(server)
+def shared_servers(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Server]]:
+    """A server of each form that no test changes, for all of them."""
+    servers: dict[str, Server] = {}
+
+    def of(form: str) -> Server:
+        if form not in servers:
+            tree = template / "tree" if form == "volume" else template / "records" / "tree"
+            servers[form] = start_server(Nfsverity(tmp_path_factory.mktemp("server")), tree)
+        return servers[form]
+
+    yield of
+    for server in servers.values():
+        end(server)
 
 
 @pytest.fixture
-def url(shared_server: Server, template: Path, nfsverity: Nfsverity) -> str:
-    """The URL of the root of the tree with a record for each file, no slash; the user believes its signer."""
+def url(form: str, shared_servers: Callable[[str], Server], template: Path, nfsverity: Nfsverity) -> str:
+    """The URL of the root of the signed tree, in each form, no slash; the user believes its signer."""
     shutil.copytree(template / "home", nfsverity.home)
-    return shared_server.url
+    return shared_servers(form).url
 
 
 class Slow:

@@ -16,6 +16,8 @@ from nfsverity_command.diff import STATES
 
 BIG = bytes(range(256)) * 2048
 UNIT = 65536
+FILES = 6
+"""In the tree."""
 CHANGED = BIG[:UNIT] + b"!" + BIG[UNIT + 1 : 5 * UNIT] + b"!!" + BIG[5 * UNIT + 2 :] + b"more"
 
 
@@ -24,9 +26,8 @@ def test_the_states_are_those_of_the_library() -> None:
 
 
 @pytest.fixture
-def signed(records: Path) -> Path:
-    """Files of one tree have different signers here, or none."""
-    return records
+def signed(either: Path) -> Path:
+    return either
 
 
 @pytest.fixture
@@ -207,20 +208,44 @@ def test_a_file_that_became_a_directory(nfsverity: Any, alice: Any, signed: Path
 
 
 @pytest.mark.spec("fim-diff-1")
-def test_what_does_not_verify(nfsverity: Any, serve: Any, alice: Any, bob: Any, signed: Path, newer: Path) -> None:
-    nfsverity("sign", *bob.options, "--unit-size", "4096", newer / "sub" / "new")
+def test_what_does_not_verify(nfsverity: Any, serve: Any, alice: Any, bob: Any, records: Path, tmp_path: Path) -> None:
+    newer = shutil.copytree(records, tmp_path / "newer")
+    (newer / "a.txt").write_bytes(b"newer\n")
+    (newer / "new").mkdir()
+    (newer / "new" / "file").write_bytes(b"new")
+    nfsverity("sign", *alice.options, newer)
+    nfsverity("sign", *bob.options, "--unit-size", "4096", newer / "new")
     url = serve(newer, "--all").url
     (newer / "unsigned").write_bytes(b"x")
-    report = nfsverity.json("diff", str(signed), url + "/", status=1)
+    report = nfsverity.json("diff", str(records), url + "/", status=1)
     failed = {file["path"]: file["error"]["verdict"] for file in report["files"] if file["state"] == "failed"}
-    assert failed == {"sub/new/file": "untrusted", "unsigned": "unsigned"}
+    assert failed == {"new/file": "untrusted", "unsigned": "unsigned"}
     assert report["changed"] == 1, "all else is compared"
-    assert "untrusted" in nfsverity("diff", newer / "sub" / "new" / "file", signed / "empty", status=1).err
-    assert "unsigned" in nfsverity("diff", signed / "empty", url + "/unsigned", status=1).err
+    assert "untrusted" in nfsverity("diff", newer / "new" / "file", records / "empty", status=1).err
+    assert "unsigned" in nfsverity("diff", records / "empty", url + "/unsigned", status=1).err
 
 
-def test_what_cannot_be_asked_for(nfsverity: Any, url: str, tree: Path) -> None:
-    assert f"{url}/none" in nfsverity("diff", url + "/none", url + "/a.txt", status=3).err
+@pytest.mark.spec("fim-diff-1")
+@pytest.mark.parametrize("served", [False, True])
+def test_volumes_that_do_not_verify(
+    nfsverity: Any, serve: Any, bob: Any, signed: Path, form: str, tmp_path: Path, served: bool
+) -> None:
+    """One head is for all of it, or one record for each file."""
+    of_bob = shutil.copytree(signed, tmp_path / "of-bob")
+    nfsverity("sign", *bob.options, of_bob)
+    other = serve(of_bob).url + "/" if served else of_bob
+    for one in (signed, other):
+        result = nfsverity("diff", one, other, status=1)
+        assert result.err.count(": untrusted: ") == (1 if form == "volume" and served else FILES)
+        assert "same" not in result.text
+    of_file = f"{other}a.txt" if served else of_bob / "a.txt"
+    assert "untrusted" in nfsverity("diff", signed / "a.txt", of_file, status=1).err
+
+
+def test_what_cannot_be_asked_for(nfsverity: Any, url: str, tree: Path, form: str) -> None:
+    result = nfsverity("diff", url + "/none", url + "/a.txt", status=1 if form == "volume" else 3)
+    assert f"{url}/none" in result.err
+    assert ("absent" in result.err) is (form == "volume")
     assert "name two files" in nfsverity("diff", url + "/", url + "/a.txt", status=2).err
     assert "unsigned" in nfsverity("diff", tree / "a.txt", url + "/a.txt", status=1).err
     assert "No such file" in nfsverity("diff", tree / "none", url + "/a.txt", status=4).err

@@ -23,9 +23,8 @@ BIG = bytes(range(256)) * 2048
 
 
 @pytest.fixture
-def signed(records: Path) -> Path:
-    """What is served has a record for each file here."""
-    return records
+def signed(either: Path) -> Path:
+    return either
 
 
 def names(directory: Path) -> set[bytes]:
@@ -47,9 +46,9 @@ def test_ls(nfsverity: Any, url: str) -> None:
                      "sub/deeper/a #?% b", ""]  # fmt: skip
 
 
-def test_ls_at_length(nfsverity: Any, url: str) -> None:
+def test_ls_at_length(nfsverity: Any, url: str, form: str) -> None:
     lines = nfsverity("ls", "-l", url + "/sub").text.splitlines()
-    assert lines[2].split()[:3] == ["-x", "signed", "10"]
+    assert lines[2].split()[:3] == ["-x", "verified" if form == "volume" else "signed", "10"]
     assert lines[1].startswith("d-")
     assert lines[2].endswith(" tool")
 
@@ -95,7 +94,7 @@ def test_cat_of_an_empty_file_and_of_odd_names(nfsverity: Any, url: str) -> None
     assert nfsverity("cat", os.fsencode(url) + b"/sub/caf\xe9").out == b"latin\n"
 
 
-def test_cat_names_what_it_read_as_json_beside_the_data(nfsverity: Any, alice: Any, url: str) -> None:
+def test_cat_names_what_it_read_as_json_beside_the_data(nfsverity: Any, alice: Any, url: str, form: str) -> None:
     result = nfsverity("cat", "--json", "--length", "10", url + "/big.bin")
     announced, brace, report = result.err.partition("{")
     report = json.loads(brace + report)
@@ -103,8 +102,9 @@ def test_cat_names_what_it_read_as_json_beside_the_data(nfsverity: Any, alice: A
     assert result.out == BIG[:10]
     assert (report["bytes"], report["size"], report["file"]) == ("10", str(len(BIG)), url + "/big.bin")
     assert report["signers"][0]["fingerprint"] == alice.fingerprint
-    failed = nfsverity("cat", "--json", url + "/none", status=3)
-    assert json.loads(failed.err[failed.err.index("{") :])["error"]["kind"] == "status"
+    failed = nfsverity("cat", "--json", url + "/none", status=1 if form == "volume" else 3)
+    error = json.loads(failed.err[failed.err.index("{") :])["error"]
+    assert (error["kind"], error["verdict"]) == (("verification", "absent") if form == "volume" else ("status", None))
     assert failed.out == b""
 
 
@@ -177,14 +177,17 @@ def test_get_reports_as_json(nfsverity: Any, alice: Any, url: str, tmp_path: Pat
 
 
 @pytest.mark.spec("fim-policy-4")
-def test_get_leaves_out_what_does_not_verify(nfsverity: Any, serve: Any, signed: Path, tmp_path: Path) -> None:
+def test_get_leaves_out_what_does_not_verify(
+    nfsverity: Any, serve: Any, signed: Path, tmp_path: Path, form: str
+) -> None:
     (signed / "a.txt").write_bytes(b"jello\n")
     server = serve(signed, "--all")
     (signed / "unsigned").write_bytes(b"new")
     report = nfsverity.json("get", "--wait", "0", server.url + "/", str(tmp_path / "mirror"), status=1)
     verdicts = {file["path"]: file["verdict"] for file in report["files"] if file["verdict"] != "verified"}
-    assert set(verdicts) == {"a.txt", "unsigned"}
-    assert verdicts["unsigned"] == "unsigned"
+    if form == "per-file":  # a volume has not what nobody signed: that is no part of what is taken
+        assert verdicts.pop("unsigned") == "unsigned"
+    assert set(verdicts) == {"a.txt"}
     assert verdicts["a.txt"] in ("mismatch", "stale", "updating")
     present = names(tmp_path / "mirror")
     assert b"a.txt" not in present
@@ -269,11 +272,18 @@ def test_verify_finds_every_bad_file_and_range_where_storage_lies(
         assert ranges == [(0, 2 * UNIT), (4 * UNIT, UNIT)]
 
 
-def test_a_record_and_a_listing_are_all_that_a_server_says(nfsverity: Any, url: str) -> None:
-    for command in ("cat", "show", "ls", "verify"):
-        result = nfsverity(command, url + "/none", status=3)
-        assert f"{url}/none: the server answered NOT_FOUND" in result.err
-    assert "IS_DIRECTORY" in nfsverity("cat", url + "/sub", status=3).err
+def test_what_is_not_there(nfsverity: Any, url: str, form: str) -> None:
+    """Of a volume that is proved; else it is the server's word."""
+    for command in ("cat", "ls", "verify"):
+        result = nfsverity(command, url + "/none", status=1 if form == "volume" else 3)
+        why = "absent: the volume has nothing of this name" if form == "volume" else "the server answered NOT_FOUND"
+        assert f"{url}/none: {why}" in result.err
+
+
+def test_a_directory_is_no_file(nfsverity: Any, url: str) -> None:
+    result = nfsverity("cat", url + "/sub", status=3)
+    assert f"{url}/sub: " in result.err
+    assert "a directory" in result.err
 
 
 # trust

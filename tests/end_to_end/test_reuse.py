@@ -59,9 +59,9 @@ def test_it_says_what_was_reused(nfsverity: Any, url: str, tmp_path: Path) -> No
     assert (report["fetched"], report["reused"], report["files"][0]["unchanged"]) == (str(len(BIG)), "0", False)
 
 
-def test_little_crosses_the_wire(nfsverity: Any, url: str, shared_server: Any, slow: Any, tmp_path: Path) -> None:
+def test_little_crosses_the_wire(nfsverity: Any, url: str, slow: Any, tmp_path: Path) -> None:
     """A proxy that passes on less than the file, and not much more than what differs."""
-    proxy = slow(shared_server.port, UNIT + 4096)
+    proxy = slow(int(url.rpartition(":")[2]), UNIT + 4096)
     (tmp_path / "copy").write_bytes(changed(5))
     nfsverity("get", "--timeout", "20", proxy.url + "/big.bin", tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == BIG
@@ -134,12 +134,10 @@ def test_a_tree(nfsverity: Any, url: str, tmp_path: Path) -> None:
     assert left_over(mirror) == []
 
 
-def test_interrupted_it_leaves_what_was_there(
-    nfsverity: Any, url: str, shared_server: Any, slow: Any, tmp_path: Path
-) -> None:
+def test_interrupted_it_leaves_what_was_there(nfsverity: Any, url: str, slow: Any, tmp_path: Path) -> None:
     old = b"old" * 100_000
     (tmp_path / "copy").write_bytes(old)
-    proxy = slow(shared_server.port, 3 * UNIT)
+    proxy = slow(int(url.rpartition(":")[2]), 3 * UNIT)
     process = nfsverity.start("get", proxy.url + "/big.bin", tmp_path / "copy")
     assert proxy.stalled.wait(30)
     process.send_signal(signal.SIGTERM)

@@ -20,12 +20,14 @@ GENERATED = ("-Wall", "-Werror", "-Wno-unused-variable")
 
 MADE = ("fim_xdr", "fip_xdr", "fip_svc", "fip_clnt")
 """By rpcgen."""
+FORMAT = ("entries", "paths", "tree", "canonical")
+VERIFIER = ("verify", "revoked", *FORMAT)
 PROGRAMS = {
-    "peer": ("peer", "calls", "session", "arguments", "verify", "revoked", "canonical", "tree"),
-    "peer-small": ("peer-small", "calls", "session", "arguments", "verify", "revoked", "canonical", "tree"),
-    "listing": ("listing", "calls", "session", "arguments", "verify", "revoked", "canonical", "tree"),
-    "check": ("check", "arguments", "verify", "revoked", "canonical", "tree"),
-    "serve": ("serve", "arguments", "canonical", "tree", "fip_svc"),
+    "peer": ("peer", "calls", "session", "arguments", *VERIFIER),
+    "peer-small": ("peer-small", "calls", "session", "arguments", *VERIFIER),
+    "listing": ("listing", "calls", "session", "arguments", *VERIFIER),
+    "check": ("check", "arguments", *VERIFIER),
+    "serve": ("serve", "served", "serve_file", "serve_volume", "nodes", "arguments", *FORMAT, "fip_svc"),
     "list": ("list", "fip_clnt"),
     "codec": ("codec",),
 }

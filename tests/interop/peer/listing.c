@@ -9,7 +9,6 @@
  * with a zero byte, which is in no name. The listing is whole if the exit status is 0; else it is as that of `peer`.
  *
  * Written from "Ranges of Entries" of File Integrity Metadata, and "ENTRIES" of the protocol. */
-#define _GNU_SOURCE /* memrchr */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +16,8 @@
 
 #include "arguments.h"
 #include "calls.h"
+#include "entries.h"
+#include "paths.h"
 #include "session.h"
 
 enum { HEADS_MAX = 8 }; /* that are followed while nothing has been listed yet */
@@ -126,15 +127,14 @@ static bool list_directory(const struct bytes *directory)
 /* What is at the path, by its own entry; a directory is then listed. False: the head changed. */
 static bool list_path(const struct bytes *path)
 {
-    const char *slash = memrchr(path->data, '/', path->size);
-    size_t size = slash == NULL ? 0 : slash - path->data, start = slash == NULL ? 0 : size + 1;
-    struct bytes parent = {path->data, size}, name = {path->data + start, path->size - start};
+    struct bytes parent, name;
     const fim_entry *found;
     fip_entries_result result;
     bool is_directory;
 
     if (path->size == 0)
         return list_directory(path);
+    split_path(path, &parent, &name);
     if (!ask_entries(&parent, &name, &result))
         return false;
     refuse(find_entry(&head, &result.fip_entries_result_u.ok.range, &parent, &name, &found));

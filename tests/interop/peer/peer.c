@@ -11,7 +11,6 @@
  * Where a volume is served, its head is verified first, and all else by it: also that there is no such file.
  *
  * Written from the text of the drafts. Calls are not pipelined, and there is no wait for updates. */
-#define _GNU_SOURCE /* memrchr */
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +19,7 @@
 
 #include "arguments.h"
 #include "calls.h"
+#include "paths.h"
 #include "session.h"
 #include "verify.h"
 
@@ -101,16 +101,14 @@ static const char *judge(const struct bytes *received, struct verified *out, uin
 /* The server says that there is no such file: in a volume it has to show it (fip-vol-2). */
 static _Noreturn void end_without_file(void)
 {
-    const char *slash = memrchr(expected.path.data, '/', expected.path.size);
-    size_t size = slash == NULL ? 0 : slash - expected.path.data, start = slash == NULL ? 0 : size + 1;
-    struct bytes parent = {expected.path.data, size};
-    struct bytes name = {expected.path.data + start, expected.path.size - start};
+    struct bytes parent, name;
     fip_entries_result result;
     const fim_entry *found;
     const char *verdict;
 
     if (!has_head)
         trouble_with_peer("the server has no such file");
+    split_path(&expected.path, &parent, &name);
     fip_entries_args arguments = {
         {head.statement.hash, {hash_of(head.statement.hash)->length, (char *)head.tag}},
         {parent.size, parent.data},

@@ -1,133 +1,75 @@
 /* SPDX-FileCopyrightText: the nfs-verity authors
  * SPDX-License-Identifier: BSD-3-Clause */
-/* Serves one signed file by the File Integrity Protocol, with both profiles, at the path that its record has.
+/* Serves by the File Integrity Protocol, with all profiles that there are for it: one signed file, at the path that
+ * its record has, or a tree of files as a volume.
  *
  * usage: serve RECORD DATA CERTIFICATE [REVOCATION]
+ *        serve -v EXPORTED TREE CERTIFICATE [REVOCATION]
  *
- * RECORD, DATA and REVOCATION are files, CERTIFICATE is one in PEM. It listens at a free port of 127.0.0.1, prints the port, and
- * ends when its standard input does. Nothing is verified: that is the client's affair.
+ * RECORD, DATA and REVOCATION are files, CERTIFICATE is one in PEM. TREE is the directory that was signed, and EXPORTED
+ * a fim_exported of one of its files, from which the head is taken, and the unit size of all files: entries, statements
+ * and trees are made anew, and nothing is served that does not come to the signed root. With SIGHUP it reads EXPORTED and
+ * TREE again, and prints a line when it is done: it serves the new head if the tree is what it says, and else goes on.
+ *
+ * It listens at a free port of 127.0.0.1, prints the port, and ends when its standard input does. Nothing is verified:
+ * that is the client's affair.
  *
  * Written from the text of the drafts, around the service stub that rpcgen makes. The stub's decoders take
  * arguments that are not canonical; such calls are GARBAGE_ARGS in the draft, and answered here. The server answers
  * one call after the other, and so ends every poll at once. */
+#define _GNU_SOURCE /* ppoll */
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <netinet/in.h>
 
 #include "arguments.h"
-#include "canonical.h"
-#include "fip.h"
-#include "tree.h"
+#include "paths.h"
+#include "served.h"
 
 void fip_program_1(struct svc_req *request, SVCXPRT *transport); /* made by rpcgen */
 
 #define ANSWER(result, number) return ((result).status = (number), &(result))
-enum { PROOF_MAX = 8192, HOLES_MAX = 256 };
+enum { HOLES_MAX = 256 };
 
-static struct bytes record, content, certificate, revocation;
-static fim_record decoded;
-static fim_statement statement;
-static struct stat status_of_content;
-static struct tree tree;
-static unsigned char tag[HASH_MAX];
-static unsigned char *leaves; /* of the content, if it has the size that was signed */
-
-/* The names of the path. An object is told by its depth: 0 is the root, the number of names the file. Its handle is
- * the depth in two bytes; the root has the empty handle too. */
-static struct bytes names[FIM_DEPTH_MAX];
-static unsigned int file_depth;
+static struct served served;
+static struct bytes certificate, revocation;
 
 /* Objects */
 
-static bool is_handle(const fip_handle *handle, unsigned int *depth)
+static fip_handle handle_of(const struct object *object)
 {
-    if (handle->fip_handle_len != 0 && handle->fip_handle_len != 2)
-        return false;
-    *depth = 0;
-    for (u_int i = 0; i < handle->fip_handle_len; i++)
-        *depth = *depth << 8 | (unsigned char)handle->fip_handle_val[i];
-    return *depth <= file_depth;
+    return (fip_handle){HANDLE, (char *)object->handle};
 }
 
-static fip_handle handle_of(unsigned int depth)
-{
-    static char bytes[2];
-
-    bytes[0] = depth >> 8;
-    bytes[1] = depth;
-    return (fip_handle){2, bytes};
-}
-
-static fip_attributes attributes_of(unsigned int depth)
+static fip_attributes attributes_of(const struct object *object, const struct stat *status)
 {
     fip_attributes attributes = {.type = FIP_DIRECTORY};
 
-    if (depth == file_depth) {
+    if (object->is_file) {
         attributes.type = FIP_FILE;
         attributes.has_record = TRUE;
-        attributes.executable = (status_of_content.st_mode & S_IXUSR) != 0;
-        attributes.size = content.size;
-        attributes.mtime.seconds = status_of_content.st_mtim.tv_sec;
-        attributes.mtime.nseconds = status_of_content.st_mtim.tv_nsec;
+        attributes.executable = (status->st_mode & S_IXUSR) != 0;
+        attributes.size = status->st_size;
+        attributes.mtime.seconds = status->st_mtim.tv_sec;
+        attributes.mtime.nseconds = status->st_mtim.tv_nsec;
     }
     return attributes;
 }
 
-/* The next name of a path; false at its end. */
-static bool next_name(struct bytes *path, struct bytes *name)
+/* The object of a handle, as long as it is there (fip-handle-5). */
+static fip_status find(const fip_handle *handle, const struct object **object, int *fd, struct stat *status)
 {
-    char *slash;
+    fip_status opened = FIP_NOT_FOUND;
 
-    if (path->data == NULL)
-        return false;
-    slash = memchr(path->data, '/', path->size);
-    name->data = path->data;
-    name->size = slash == NULL ? path->size : (size_t)(slash - path->data);
-    path->size -= slash == NULL ? name->size : name->size + 1;
-    path->data = slash == NULL ? NULL : slash + 1;
-    return true;
-}
-
-static struct bytes path_of(const fim_path *path)
-{
-    return (struct bytes){path->fim_path_len == 0 ? NULL : path->fim_path_val, path->fim_path_len};
-}
-
-static bool is_path(struct bytes path)
-{
-    struct bytes name;
-
-    for (int count = 0; next_name(&path, &name); count++) {
-        if (count == FIM_DEPTH_MAX || name.size < 1 || name.size > 255 || memchr(name.data, 0, name.size) != NULL)
-            return false;
-        if (name.data[0] == '.' && (name.size == 1 || (name.size == 2 && name.data[1] == '.')))
-            return false;
-    }
-    return true;
-}
-
-static fip_status resolve(const fip_handle *base, const fim_path *given, unsigned int *depth)
-{
-    struct bytes path = path_of(given), name;
-
-    if (!is_path(path))
-        return FIP_INVALID;
-    if (!is_handle(base, depth))
-        return FIP_BAD_HANDLE;
-    while (next_name(&path, &name)) {
-        if (*depth == file_depth)
-            return FIP_NOT_DIRECTORY;
-        if (name.size != names[*depth].size || compare(name.data, names[*depth].data, name.size) != 0)
-            return FIP_NOT_FOUND;
-        ++*depth;
-    }
-    return FIP_OK;
+    *object = find_handle(&served, handle);
+    if (*object != NULL)
+        opened = open_object(&served, *object, fd, status);
+    return opened == FIP_NOT_FOUND ? FIP_BAD_HANDLE : opened;
 }
 
 /* Versions */
@@ -139,55 +81,47 @@ static bool has_length(unsigned int number, const fim_hash *value)
     return hash == NULL || value->fim_hash_len == hash->length;
 }
 
-/* The statuses of a call about the version that `named` names, in the order of fip-status-2. `arguments` are the
- * rules that need no look at a file, `range` those that do. */
-static fip_status check(const fip_handle *handle, const fim_tag *named, bool arguments, bool range)
+static bool is_tag(const fim_tag *named, const unsigned char *tag)
 {
-    unsigned int depth;
+    return named->hash == served.hash->number && compare(named->digest.fim_hash_val, tag, served.hash->length) == 0;
+}
+
+/* A call about a version: its object, content and how large that is now. */
+struct asked {
+    const struct object *object;
+    int fd;
+    uint64_t size;
+};
+
+/* The statuses of a call about the version that `named` names, in the order of fip-status-2, up to the CHANGED of the
+ * tag. `arguments` are the rules that need no look at a file. */
+static fip_status ask(const fip_handle *handle, const fim_tag *named, bool arguments, struct asked *asked)
+{
+    struct stat status;
+    fip_status found;
 
     if (!arguments || !has_length(named->hash, &named->digest))
         return FIP_INVALID;
-    if (!is_handle(handle, &depth))
-        return FIP_BAD_HANDLE;
-    if (depth != file_depth)
-        return FIP_IS_DIRECTORY;
-    if (named->hash != tree.hash->number || compare(named->digest.fim_hash_val, tag, tree.hash->length) != 0)
-        return FIP_CHANGED;
-    if (!range)
-        return FIP_INVALID;
-    return leaves == NULL ? FIP_CHANGED : FIP_OK; /* no new record is expected, so never UPDATING */
+    found = find(handle, &asked->object, &asked->fd, &status);
+    if (found != FIP_OK)
+        return found;
+    asked->size = status.st_size;
+    if (asked->object->is_file && is_tag(named, asked->object->tag))
+        return FIP_OK;
+    close(asked->fd);
+    return asked->object->is_file ? FIP_CHANGED : FIP_IS_DIRECTORY;
 }
 
-struct hashes {
-    char *data;
-    size_t size;
-};
-
-static void no_hash(void *context, unsigned int level, uint64_t index, unsigned char *out)
+static bool is_content(const struct asked *asked)
 {
-    (void)context, (void)level, (void)index, (void)out;
-    abort(); /* all leaves are there */
+    return asked->object->has_nodes && asked->size == asked->object->nodes.tree.size;
 }
 
-static void put_hash(void *context, unsigned int level, uint64_t index, unsigned char *out)
-{
-    struct hashes *hashes = context;
-    uint64_t a = index << level, b = (index + 1) << level;
-
-    (void)out;
-    b = b < tree.n ? b : tree.n;
-    fold(&tree, a, b, level, index, leaves + a * tree.hash->length, no_hash, NULL,
-         (unsigned char *)hashes->data + hashes->size);
-    hashes->size += tree.hash->length;
-}
-
-static fip_proof proof_of(uint64_t a, uint64_t b, unsigned int level)
+static fip_proof proof_of(const struct nodes *nodes, uint64_t a, uint64_t b, unsigned int level)
 {
     static char data[PROOF_MAX];
-    struct hashes hashes = {data, 0};
 
-    prove(&tree, a, b, level, a >> level, put_hash, &hashes);
-    return (fip_proof){hashes.size, data};
+    return (fip_proof){prove_range(nodes, a, b, level, data), data};
 }
 
 static bool fits(uint64_t first, uint64_t count, uint64_t whole)
@@ -195,12 +129,21 @@ static bool fits(uint64_t first, uint64_t count, uint64_t whole)
     return count <= whole && first <= whole - count;
 }
 
+/* `known` of a call, and the SHA-256 of what is there. */
+static bool is_known(const char *known, u_int length, const struct bytes *current)
+{
+    unsigned char value[HASH_MAX];
+
+    digest(hash_of(FIM_HASH_SHA256), current->data, current->size, value);
+    return length == 32 && compare(known, value, 32) == 0;
+}
+
 /* Procedures, in the order of their numbers */
 
 void *fipproc_null_1_svc(void *arguments, struct svc_req *request)
 {
     (void)arguments, (void)request;
-    return &file_depth; /* anything but NULL: there is a reply, and nothing in it */
+    return &served; /* anything but NULL: there is a reply, and nothing in it */
 }
 
 fip_limits_result *fipproc_limits_1_svc(void *arguments, struct svc_req *request)
@@ -208,24 +151,29 @@ fip_limits_result *fipproc_limits_1_svc(void *arguments, struct svc_req *request
     static fip_limits_result result;
     static u_int hash, type = FIM_TREE_RFC9162;
     fip_limits_ok *ok = &result.fip_limits_result_u.ok;
+    u_int profiles = FIP_CAP_CORE | FIP_CAP_DATA | (served.volume == NULL ? 0 : FIP_CAP_VOLUME);
 
     (void)arguments, (void)request;
-    hash = tree.hash->number;
-    *ok = (fip_limits_ok){FIP_CAP_CORE | FIP_CAP_DATA, FIP_DATA_MAX, FIP_TREE_MAX, FIP_CALLS_MIN, 0,
-                          {1, &hash}, {1, &type}};
+    hash = served.hash->number;
+    *ok = (fip_limits_ok){profiles, FIP_DATA_MAX, FIP_TREE_MAX, FIP_CALLS_MIN, 0, {1, &hash}, {1, &type}};
     ANSWER(result, FIP_OK);
 }
 
 fip_resolve_result *fipproc_resolve_1_svc(fip_resolve_args *arguments, struct svc_req *request)
 {
     static fip_resolve_result result;
-    unsigned int depth;
-    fip_status status = resolve(&arguments->base, &arguments->path, &depth);
+    const struct object *object;
+    struct stat of_file;
+    int fd;
+    fip_status status = resolve(&served, &arguments->base, &arguments->path, &object);
 
     (void)request;
+    if (status == FIP_OK)
+        status = open_object(&served, object, &fd, &of_file);
     if (status == FIP_OK) {
-        result.fip_resolve_result_u.ok.object = handle_of(depth);
-        result.fip_resolve_result_u.ok.attributes = attributes_of(depth);
+        close(fd);
+        result.fip_resolve_result_u.ok.object = handle_of(object);
+        result.fip_resolve_result_u.ok.attributes = attributes_of(object, &of_file);
     }
     ANSWER(result, status);
 }
@@ -234,18 +182,23 @@ fip_record_result *fipproc_record_1_svc(fip_record_args *arguments, struct svc_r
 {
     static fip_record_result result;
     fip_record_ok *ok = &result.fip_record_result_u.ok;
-    unsigned char current[HASH_MAX];
-    unsigned int depth;
+    const struct object *object;
+    struct bytes record;
+    struct stat of_file;
+    fip_status status;
+    int fd;
 
     (void)request;
     if ((arguments->known.known_len != 0 && arguments->known.known_len != 32) || arguments->wait > FIP_WAIT_MAX)
         ANSWER(result, FIP_INVALID);
-    if (!is_handle(&arguments->object, &depth))
-        ANSWER(result, FIP_BAD_HANDLE);
-    if (depth != file_depth)
+    status = find(&arguments->object, &object, &fd, &of_file);
+    if (status != FIP_OK)
+        ANSWER(result, status);
+    close(fd);
+    if (!object->is_file && object->record.data == NULL)
         ANSWER(result, FIP_IS_DIRECTORY);
-    digest(hash_of(FIM_HASH_SHA256), record.data, record.size, current);
-    if (arguments->known.known_len == 32 && compare(arguments->known.known_val, current, 32) == 0)
+    record = record_of(&served, object);
+    if (is_known(arguments->known.known_val, arguments->known.known_len, &record))
         ANSWER(result, FIP_UNCHANGED); /* a poll, ended early (fip-poll-3) */
     ok->record.record_len = record.size;
     ok->record.record_val = record.data;
@@ -278,58 +231,85 @@ fip_certificate_result *fipproc_certificate_1_svc(fip_certificate_args *argument
 fip_tree_result *fipproc_tree_1_svc(fip_tree_args *arguments, struct svc_req *request)
 {
     static fip_tree_result result;
-    static char data[FIP_TREE_MAX * HASH_MAX];
-    struct hashes hashes = {data, 0};
-    fip_status status = check(
-        &arguments->object, &arguments->tag, arguments->count >= 1 && arguments->count <= FIP_TREE_MAX,
-        arguments->level <= tree.height &&
-            fits(arguments->first, arguments->count, ceil_div(tree.n, arguments->level)));
+    struct asked asked;
+    uint64_t first = arguments->first, count = arguments->count;
+    fip_status status = ask(&arguments->object, &arguments->tag, count >= 1 && count <= FIP_TREE_MAX, &asked);
 
     (void)request;
-    if (status == FIP_OK)
-        for (uint64_t i = 0; i < arguments->count; i++)
-            put_hash(&hashes, arguments->level, arguments->first + i, NULL);
-    result.fip_tree_result_u.ok.hashes.hashes_len = hashes.size;
-    result.fip_tree_result_u.ok.hashes.hashes_val = data;
+    if (status == FIP_OK) {
+        const struct nodes *nodes = &asked.object->nodes;
+        unsigned int level = arguments->level;
+        close(asked.fd);
+        if (level > nodes->tree.height || !fits(first, count, ceil_div(nodes->tree.n, level)))
+            ANSWER(result, FIP_INVALID);
+        if (!asked.object->has_nodes)
+            ANSWER(result, FIP_CHANGED);
+        result.fip_tree_result_u.ok.hashes.hashes_len = count * served.hash->length;
+        result.fip_tree_result_u.ok.hashes.hashes_val = (char *)nodes_at(nodes, level, first);
+    }
     ANSWER(result, status);
 }
 
 fip_proof_result *fipproc_proof_1_svc(fip_proof_args *arguments, struct svc_req *request)
 {
     static fip_proof_result result;
+    struct asked asked;
     uint64_t a = arguments->first, b = a + arguments->count;
     bool under_one_node = arguments->level > 63 || a >> arguments->level == (b - 1) >> arguments->level;
-    fip_status status = check(&arguments->object, &arguments->tag, arguments->count >= 1 && under_one_node,
-                              arguments->level <= tree.height && fits(a, arguments->count, tree.n));
+    fip_status status = ask(&arguments->object, &arguments->tag, arguments->count >= 1 && under_one_node, &asked);
 
     (void)request;
-    if (status == FIP_OK)
-        result.fip_proof_result_u.ok.proof = proof_of(a, b, arguments->level);
+    if (status == FIP_OK) {
+        const struct nodes *nodes = &asked.object->nodes;
+        close(asked.fd);
+        if (arguments->level > nodes->tree.height || !fits(a, arguments->count, nodes->tree.n))
+            ANSWER(result, FIP_INVALID);
+        if (!asked.object->has_nodes)
+            ANSWER(result, FIP_CHANGED);
+        result.fip_proof_result_u.ok.proof = proof_of(nodes, a, b, arguments->level);
+    }
     ANSWER(result, status);
+}
+
+/* The version of an open file, and its first units, of at most `most` bytes. */
+static fip_status take_first(const struct object *object, int fd, const struct stat *of_file, u_int most,
+                             fip_fetch_ok *ok)
+{
+    static char data[FIP_FETCH_MAX];
+    const struct tree *tree = &object->nodes.tree;
+    uint64_t units = tree->size <= most ? tree->n : most >> tree->unit_log2;
+    struct bytes record = record_of(&served, object);
+
+    if (!is_content(&(struct asked){object, fd, of_file->st_size}) ||
+        !read_bytes(fd, 0, data, bytes_of(tree, 0, units)))
+        return FIP_CHANGED;
+    ok->object = handle_of(object);
+    ok->record.record_len = record.size;
+    ok->record.record_val = record.data;
+    ok->proof = units == 0 ? (fip_proof){0, NULL} : proof_of(&object->nodes, 0, units, tree->height);
+    ok->data.data_len = bytes_of(tree, 0, units);
+    ok->data.data_val = data;
+    return FIP_OK;
 }
 
 fip_fetch_result *fipproc_fetch_1_svc(fip_fetch_args *arguments, struct svc_req *request)
 {
     static fip_fetch_result result;
-    fip_fetch_ok *ok = &result.fip_fetch_result_u.ok;
-    uint64_t units = tree.size <= arguments->most ? tree.n : arguments->most >> tree.unit_log2;
-    unsigned int depth;
+    const struct object *object;
+    struct stat of_file;
     fip_status status = FIP_INVALID;
+    int fd;
 
     (void)request;
     if (arguments->most <= FIP_FETCH_MAX)
-        status = resolve(&arguments->base, &arguments->path, &depth);
-    if (status == FIP_OK && depth != file_depth)
+        status = resolve(&served, &arguments->base, &arguments->path, &object);
+    if (status == FIP_OK && !object->is_file)
         status = FIP_IS_DIRECTORY;
-    if (status == FIP_OK && leaves == NULL)
-        status = FIP_CHANGED;
+    if (status == FIP_OK)
+        status = open_object(&served, object, &fd, &of_file);
     if (status == FIP_OK) {
-        ok->object = handle_of(depth);
-        ok->record.record_len = record.size;
-        ok->record.record_val = record.data;
-        ok->proof = units == 0 ? (fip_proof){0, NULL} : proof_of(0, units, tree.height);
-        ok->data.data_len = bytes_of(&tree, 0, units);
-        ok->data.data_val = content.data;
+        status = take_first(object, fd, &of_file, arguments->most, &result.fip_fetch_result_u.ok);
+        close(fd);
     }
     ANSWER(result, status);
 }
@@ -366,26 +346,35 @@ static void pack(const char *data, size_t size, size_t slice, fip_read_ok *ok, c
 fip_read_result *fipproc_read_1_svc(fip_read_args *arguments, struct svc_req *request)
 {
     static fip_read_result result;
-    static char packed[FIP_DATA_MAX];
-    unsigned int slice_log2 = tree.unit_log2 < 22 ? tree.unit_log2 : 22, k = tree.unit_log2 - slice_log2;
-    uint64_t first = arguments->first, end = first + arguments->count, size = 0, a = 0, b = 0;
-    bool range = fits(first, arguments->count, ceil_div(tree.size, slice_log2)) && arguments->count >= 1;
-    fip_status status;
+    static char data[FIP_DATA_MAX], packed[FIP_DATA_MAX];
+    struct asked asked;
+    fip_status status = ask(&arguments->object, &arguments->tag, arguments->count >= 1, &asked);
 
     (void)request;
-    if (range) {
-        a = first >> k;
-        b = ((end - 1) >> k) + 1;
-        size = (end << slice_log2 < tree.size ? end << slice_log2 : tree.size) - (first << slice_log2);
-        range = size <= FIP_DATA_MAX;
-    }
-    if (range && arguments->level != NULL)
-        range = *arguments->level <= tree.height && a >> *arguments->level == (b - 1) >> *arguments->level;
-    status = check(&arguments->object, &arguments->tag, arguments->count >= 1, range);
     if (status == FIP_OK) {
         fip_read_ok *ok = &result.fip_read_result_u.ok;
-        ok->proof = arguments->level == NULL ? (fip_proof){0, NULL} : proof_of(a, b, *arguments->level);
-        pack(content.data + (first << slice_log2), size, (size_t)1 << slice_log2, ok, packed);
+        const struct tree *tree = &asked.object->nodes.tree;
+        unsigned int slice_log2 = tree->unit_log2 < 22 ? tree->unit_log2 : 22, k = tree->unit_log2 - slice_log2;
+        uint64_t first = arguments->first, end = first + arguments->count, size = 0, a = 0, b = 0;
+        bool range = fits(first, arguments->count, ceil_div(tree->size, slice_log2));
+        if (range) {
+            a = first >> k;
+            b = ((end - 1) >> k) + 1;
+            size = (end << slice_log2 < tree->size ? end << slice_log2 : tree->size) - (first << slice_log2);
+            range = size <= FIP_DATA_MAX;
+        }
+        if (range && arguments->level != NULL)
+            range = *arguments->level <= tree->height && a >> *arguments->level == (b - 1) >> *arguments->level;
+        if (!range)
+            status = FIP_INVALID;
+        else if (!is_content(&asked) || !read_bytes(asked.fd, first << slice_log2, data, size))
+            status = FIP_CHANGED; /* no new record is expected, so never UPDATING */
+        close(asked.fd);
+        if (status == FIP_OK) {
+            ok->proof = arguments->level == NULL ? (fip_proof){0, NULL}
+                                                 : proof_of(&asked.object->nodes, a, b, *arguments->level);
+            pack(data, size, (size_t)1 << slice_log2, ok, packed);
+        }
     }
     ANSWER(result, status);
 }
@@ -397,57 +386,80 @@ static bool is_above(const struct bytes *name, const char *after, size_t size)
     return order > 0 || (order == 0 && name->size > size);
 }
 
+/* Those in a directory are neighbours, in the order of their names. */
 fip_readdir_result *fipproc_readdir_1_svc(fip_readdir_args *arguments, struct svc_req *request)
 {
     static fip_readdir_result result;
-    static fip_entry entry;
+    static fip_entry entries[FIP_ENTRIES_MAX];
     fip_readdir_ok *ok = &result.fip_readdir_result_u.ok;
-    unsigned int depth;
+    const struct object *directory;
+    struct stat of_file;
+    fip_status status;
+    int fd;
 
     (void)request;
     if (arguments->count < 1 || arguments->count > FIP_ENTRIES_MAX)
         ANSWER(result, FIP_INVALID);
-    if (!is_handle(&arguments->directory, &depth))
-        ANSWER(result, FIP_BAD_HANDLE);
-    if (depth == file_depth)
+    status = find(&arguments->directory, &directory, &fd, &of_file);
+    if (status != FIP_OK)
+        ANSWER(result, status);
+    close(fd);
+    if (directory->is_file)
         ANSWER(result, FIP_NOT_DIRECTORY);
-    entry.name = (fim_name){names[depth].size, names[depth].data};
-    entry.object = handle_of(depth + 1);
-    entry.attributes = attributes_of(depth + 1);
-    ok->entries.entries_len = is_above(&names[depth], arguments->after.after_val, arguments->after.after_len);
-    ok->entries.entries_val = &entry;
+    ok->entries.entries_len = 0;
+    ok->entries.entries_val = entries;
     ok->eof = TRUE;
+    for (size_t i = 0; i < served.count && ok->eof; i++) {
+        const struct object *object = &served.objects[i];
+        struct bytes name;
+        if (!is_child(object, directory, &name) ||
+            !is_above(&name, arguments->after.after_val, arguments->after.after_len) ||
+            open_object(&served, object, &fd, &of_file) != FIP_OK)
+            continue;
+        close(fd);
+        ok->eof = ok->entries.entries_len < arguments->count;
+        if (ok->eof)
+            entries[ok->entries.entries_len++] =
+                (fip_entry){{name.size, name.data}, handle_of(object), attributes_of(object, &of_file)};
+    }
     ANSWER(result, FIP_OK);
 }
 
 fip_getattr_result *fipproc_getattr_1_svc(fip_getattr_args *arguments, struct svc_req *request)
 {
     static fip_getattr_result result;
-    unsigned int depth;
+    const struct object *object;
+    struct stat of_file;
+    int fd;
+    fip_status status = find(&arguments->object, &object, &fd, &of_file);
 
     (void)request;
-    if (!is_handle(&arguments->object, &depth))
-        ANSWER(result, FIP_BAD_HANDLE);
-    result.fip_getattr_result_u.ok = attributes_of(depth);
-    ANSWER(result, FIP_OK);
+    if (status == FIP_OK) {
+        close(fd);
+        result.fip_getattr_result_u.ok = attributes_of(object, &of_file);
+    }
+    ANSWER(result, status);
 }
 
 fip_revocation_result *fipproc_revocation_1_svc(fip_revocation_args *arguments, struct svc_req *request)
 {
     static fip_revocation_result result;
     fip_revocation_ok *ok = &result.fip_revocation_result_u.ok;
-    unsigned char current[HASH_MAX];
-    unsigned int depth;
+    const struct object *object;
+    struct stat of_file;
+    fip_status status;
+    int fd;
 
     (void)request;
     if (arguments->known.known_len != 0 && arguments->known.known_len != 32)
         ANSWER(result, FIP_INVALID);
-    if (!is_handle(&arguments->object, &depth))
-        ANSWER(result, FIP_BAD_HANDLE);
+    status = find(&arguments->object, &object, &fd, &of_file);
+    if (status != FIP_OK)
+        ANSWER(result, status);
+    close(fd);
     if (revocation.data == NULL)
         ANSWER(result, FIP_UNSIGNED);
-    digest(hash_of(FIM_HASH_SHA256), revocation.data, revocation.size, current);
-    if (arguments->known.known_len == 32 && compare(arguments->known.known_val, current, 32) == 0)
+    if (is_known(arguments->known.known_val, arguments->known.known_len, &revocation))
         ANSWER(result, FIP_UNCHANGED);
     ok->record.record_len = revocation.size;
     ok->record.record_val = revocation.data;
@@ -457,73 +469,122 @@ fip_revocation_result *fipproc_revocation_1_svc(fip_revocation_args *arguments, 
 fip_plain_result *fipproc_plain_1_svc(fip_plain_args *arguments, struct svc_req *request)
 {
     static fip_plain_result result;
+    static char data[FIP_DATA_MAX];
     fip_plain_ok *ok = &result.fip_plain_result_u.ok;
+    const struct object *object;
+    struct stat of_file;
     uint64_t left;
-    unsigned int depth;
+    fip_status status;
+    int fd;
 
     (void)request;
     if (arguments->count < 1 || arguments->count > FIP_DATA_MAX)
         ANSWER(result, FIP_INVALID);
-    if (!is_handle(&arguments->object, &depth))
-        ANSWER(result, FIP_BAD_HANDLE);
-    if (depth != file_depth)
-        ANSWER(result, FIP_IS_DIRECTORY);
-    left = arguments->offset < content.size ? content.size - arguments->offset : 0;
-    ok->size = content.size;
-    ok->eof = arguments->count >= left;
-    ok->data.data_len = ok->eof ? left : arguments->count;
-    ok->data.data_val = left > 0 ? content.data + arguments->offset : content.data;
-    ANSWER(result, FIP_OK);
+    status = find(&arguments->object, &object, &fd, &of_file);
+    if (status != FIP_OK)
+        ANSWER(result, status);
+    if (object->is_file) {
+        ok->size = of_file.st_size;
+        left = arguments->offset < ok->size ? ok->size - arguments->offset : 0;
+        ok->eof = arguments->count >= left;
+        ok->data.data_len = ok->eof ? left : arguments->count;
+        ok->data.data_val = data;
+        if (!read_bytes(fd, arguments->offset, data, ok->data.data_len))
+            status = FIP_IO;
+    } else {
+        status = FIP_IS_DIRECTORY;
+    }
+    close(fd);
+    ANSWER(result, status);
 }
 
-/* There is no volume (fip-entries-4). */
+/* The statuses that ENTRIES and BULK have in common, and their range. */
+static fip_status range_of(const fim_tag *head, const fim_path *parent, const char *name, u_int length, u_int count,
+                           bool arguments, fim_range *range)
+{
+    static char proof[PROOF_MAX];
+    struct bytes above = {parent->fim_path_val, parent->fim_path_len}, named = {(char *)name, length};
+
+    if (served.volume == NULL)
+        return FIP_NOT_SUPPORTED; /* fip-entries-4 */
+    if (!arguments || count < 2 || count > FIP_ENTRIES_MAX || (above.size > 0 && !is_path(above.data, above.size)) ||
+        (length > 0 && !is_name(name, length)) || !has_length(head->hash, &head->digest))
+        return FIP_INVALID;
+    if (!is_tag(head, served.volume->tag))
+        return FIP_CHANGED;
+    *range = range_at(served.volume, &above, &named, count, proof);
+    return FIP_OK;
+}
 
 fip_entries_result *fipproc_entries_1_svc(fip_entries_args *arguments, struct svc_req *request)
 {
     static fip_entries_result result;
+    fip_status status = range_of(&arguments->head, &arguments->parent, arguments->name.name_val,
+                                 arguments->name.name_len, arguments->count, true,
+                                 &result.fip_entries_result_u.ok.range);
 
-    (void)arguments, (void)request;
-    ANSWER(result, FIP_NOT_SUPPORTED);
+    (void)request;
+    ANSWER(result, status);
+}
+
+/* The objects are in the order of the entries, of which they have one each, but for the root and for links. */
+static const struct object *object_of(uint64_t entry)
+{
+    size_t low = 1, high = served.count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (served.objects[middle].entry < entry)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return &served.objects[low];
+}
+
+/* The content of a file behind what is in `data`, if there is room for it and it is there. */
+static fip_bulk_item item_of(const struct object *object, size_t most, char *data, u_int *size)
+{
+    struct asked asked = {object, -1, 0};
+    struct stat of_file;
+    fip_bulk_item item = {{object->statement.size, object->statement.data}, 0};
+    uint64_t whole = object->nodes.tree.size;
+
+    if (whole > most - *size || open_object(&served, object, &asked.fd, &of_file) != FIP_OK)
+        return item;
+    asked.size = of_file.st_size;
+    if (is_content(&asked) && read_bytes(asked.fd, 0, data + *size, whole)) {
+        item.length = whole;
+        *size += whole;
+    }
+    close(asked.fd);
+    return item;
 }
 
 fip_bulk_result *fipproc_bulk_1_svc(fip_bulk_args *arguments, struct svc_req *request)
 {
     static fip_bulk_result result;
+    static fip_bulk_item items[FIP_ENTRIES_MAX];
+    static char data[FIP_BULK_MAX];
+    fip_bulk_ok *ok = &result.fip_bulk_result_u.ok;
+    fip_status status =
+        range_of(&arguments->head, &arguments->parent, arguments->name.name_val, arguments->name.name_len,
+                 arguments->count, arguments->most <= FIP_BULK_MAX, &ok->range);
 
-    (void)arguments, (void)request;
-    ANSWER(result, FIP_NOT_SUPPORTED);
-}
-
-/* What is served */
-
-static void load(void)
-{
-    const fim_file *file = &statement.claim.fim_claim_u.file;
-    const fim_tree *shape = &file->content.tree;
-    const struct hash *hash;
-    struct bytes encoded, path;
-
-    if (!decode_canonical((xdrproc_t)xdr_fim_record, &record, &decoded, sizeof decoded)) {
-        fprintf(stderr, "no record\n");
-        exit(4);
+    (void)request;
+    if (status != FIP_OK)
+        ANSWER(result, status);
+    ok->items.items_len = ok->range.entries.entries_len;
+    ok->items.items_val = items;
+    ok->data.data_len = 0;
+    ok->data.data_val = data;
+    for (u_int i = 0; i < ok->items.items_len; i++) {
+        const fim_entry *entry = &ok->range.entries.entries_val[i];
+        items[i] = (fip_bulk_item){{0, NULL}, 0}; /* fip-bulk-3 */
+        if (entry->node.type == FIM_ENTRY_FILE)
+            items[i] = item_of(object_of(ok->range.first + i), arguments->most, data, &ok->data.data_len);
     }
-    encoded = (struct bytes){decoded.statement.statement_val, decoded.statement.statement_len};
-    if (!decode_canonical((xdrproc_t)xdr_fim_statement, &encoded, &statement, sizeof statement) ||
-        statement.claim.kind != FIM_FILE || !is_path(path_of(&file->path)) || shape->unit_log2 < FIM_UNIT_LOG2_MIN ||
-        shape->unit_log2 > FIM_UNIT_LOG2_MAX || shape->type != FIM_TREE_RFC9162 ||
-        (hash = hash_of(statement.hash)) == NULL || hash->name == NULL) {
-        fprintf(stderr, "no statement that can be served\n");
-        exit(4);
-    }
-    make_tree(&tree, hash, shape->unit_log2, shape->size);
-    digest(hash, encoded.data, encoded.size, tag);
-    for (path = path_of(&file->path); next_name(&path, &names[file_depth]);)
-        file_depth++;
-    if (content.size != tree.size)
-        return;
-    leaves = allocated(tree.n * hash->length);
-    for (uint64_t j = 0; j < tree.n; j++)
-        leaf(hash, content.data + bytes_of(&tree, 0, j), bytes_of(&tree, j, j + 1), leaves + j * hash->length);
+    ANSWER(result, FIP_OK);
 }
 
 /* Connections */
@@ -559,23 +620,54 @@ static void accept_connection(int listener)
         close(fd);
 }
 
+static volatile sig_atomic_t read_again;
+
+static void hang_up(int number)
+{
+    (void)number;
+    read_again = 1;
+}
+
+/* What was served before stays in memory: the system takes it back. */
+static void load_again(char **words)
+{
+    struct served newer;
+
+    read_again = 0;
+    if (load_volume(&newer, words[2], words[3])) {
+        served = newer;
+        printf("new\n");
+    } else {
+        printf("not new\n");
+    }
+    fflush(stdout);
+}
+
 int main(int count, char **words)
 {
-    int listener;
+    static const struct sigaction on_hang_up = {.sa_handler = hang_up};
+    bool has_volume = count > 1 && strcmp(words[1], "-v") == 0;
+    int first = has_volume ? 2 : 1, listener;
+    sigset_t blocked, before; /* SIGHUP comes during the wait, and at no other time */
 
-    if (count < 4 || count > 5) {
-        fprintf(stderr, "usage: serve RECORD DATA CERTIFICATE [REVOCATION]\n");
+    if (count - first < 3 || count - first > 4) {
+        fprintf(stderr, "usage: serve RECORD DATA CERTIFICATE [REVOCATION]\n"
+                        "       serve -v EXPORTED TREE CERTIFICATE [REVOCATION]\n");
         return 2;
     }
     signal(SIGPIPE, SIG_IGN);
-    record = read_file(words[1]);
-    content = read_file(words[2]);
-    certificate = read_certificate(words[3]);
-    if (count == 5)
-        revocation = read_file(words[4]);
-    if (stat(words[2], &status_of_content) != 0)
+    sigemptyset(&blocked);
+    sigaddset(&blocked, SIGHUP);
+    sigprocmask(SIG_BLOCK, &blocked, &before);
+    certificate = read_certificate(words[first + 2]);
+    if (count - first == 4)
+        revocation = read_file(words[first + 3]);
+    if (!has_volume)
+        load_file(&served, words[1], words[2]);
+    else if (!load_volume(&served, words[2], words[3]))
         return 4;
-    load();
+    else
+        sigaction(SIGHUP, &on_hang_up, NULL);
     listener = listen_at_a_free_port();
     for (;;) {
         int connections = svc_max_pollfd;
@@ -583,8 +675,10 @@ int main(int count, char **words)
         copy(fds, svc_pollfd, connections * sizeof *fds);
         fds[connections] = (struct pollfd){.fd = listener, .events = POLLIN};
         fds[connections + 1] = (struct pollfd){.fd = STDIN_FILENO, .events = POLLIN};
-        int ready = poll(fds, connections + 2, -1);
-        if (fds[connections + 1].revents != 0)
+        int ready = ppoll(fds, connections + 2, NULL, &before);
+        if (read_again)
+            load_again(words);
+        if (ready > 0 && fds[connections + 1].revents != 0)
             return 0;
         if (ready > 0 && fds[connections].revents != 0) {
             accept_connection(listener);

@@ -53,7 +53,7 @@ void leaf(const struct hash *hash, const void *unit, size_t size, unsigned char 
     digest_of(hash, "\0", 1, unit, size, "", 0, out); /* fim-tree-1 */
 }
 
-static void node(const struct hash *hash, const unsigned char *left, const unsigned char *right, unsigned char *out)
+void node(const struct hash *hash, const unsigned char *left, const unsigned char *right, unsigned char *out)
 {
     digest_of(hash, "\1", 1, left, hash->length, right, hash->length, out); /* fim-tree-2 */
 }

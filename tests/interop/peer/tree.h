@@ -35,6 +35,7 @@ uint64_t ceil_div(uint64_t x, unsigned int log2);
 /* The bytes of units [a, b). */
 size_t bytes_of(const struct tree *tree, uint64_t a, uint64_t b);
 void leaf(const struct hash *hash, const void *unit, size_t size, unsigned char *out);
+void node(const struct hash *hash, const unsigned char *left, const unsigned char *right, unsigned char *out);
 
 /* What is at (level, index): for a verifier the next hash of a proof, for a prover one that it puts down. */
 typedef void (*at_function)(void *context, unsigned int level, uint64_t index, unsigned char *out);

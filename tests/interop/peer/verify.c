@@ -11,6 +11,9 @@
 #include <openssl/rsa.h>
 #include <openssl/x509v3.h>
 
+#include "entries.h"
+#include "paths.h"
+
 /* A step that failed. The verdict of the attestation that came furthest is the one that is reported. */
 struct failure {
     int step;
@@ -25,29 +28,6 @@ static struct failure fails(int step, const char *verdict)
 static const struct failure PASSED = {0, NULL};
 
 /* Decoding */
-
-static bool is_name(const char *name, size_t length)
-{
-    return length >= 1 && length <= 255 && memchr(name, '/', length) == NULL && memchr(name, 0, length) == NULL &&
-           !(length == 1 && name[0] == '.') && !(length == 2 && name[0] == '.' && name[1] == '.');
-}
-
-static bool is_path(const char *path, size_t length)
-{
-    const char *end = path + length;
-
-    if (length == 0)
-        return false;
-    for (int names = 1; names <= FIM_DEPTH_MAX; names++) {
-        const char *slash = memchr(path, '/', end - path);
-        if (!is_name(path, (slash == NULL ? end : slash) - path))
-            return false;
-        if (slash == NULL)
-            return true;
-        path = slash + 1;
-    }
-    return false;
-}
 
 /* Where its number is in the draft's table a digest has the length of its hash; elsewhere any. */
 static bool has_length(unsigned int number, const fim_hash *value)
@@ -81,23 +61,6 @@ static bool decode_signature(const fim_attestation *attestation, fim_signature *
 }
 
 /* The body of type 2: entries are looked at one by one, each of which has one encoding. */
-static bool is_sound_entry(const fim_entry *entry)
-{
-    size_t parent = entry->parent.fim_path_len, name = entry->name.fim_name_len;
-    char path[4095 + 1 + 255];
-
-    if (!is_name(entry->name.fim_name_val, name) || parent + (parent > 0) + name > 4095)
-        return false;
-    if (entry->node.type == FIM_ENTRY_LINK &&
-        (entry->node.fim_node_u.target.target_len == 0 ||
-         memchr(entry->node.fim_node_u.target.target_val, 0, entry->node.fim_node_u.target.target_len) != NULL))
-        return false;
-    copy(path, entry->parent.fim_path_val, parent);
-    path[parent] = '/';
-    copy(path + parent + (parent > 0), entry->name.fim_name_val, name);
-    return is_path(path, parent + (parent > 0) + name);
-}
-
 static bool decode_membership(const fim_attestation *attestation, fim_membership *out)
 {
     struct bytes body = {attestation->body.body_val, attestation->body.body_len};
@@ -717,30 +680,21 @@ static void next_hash(void *context, unsigned int level, uint64_t index, unsigne
     hashes->next += hashes->length;
 }
 
-static struct tree tree_of_entries(const fim_volume *volume, const struct hash *hash)
-{
-    struct tree tree = {hash, 0, 0, volume->entries, 0};
-
-    while (tree.height < 63 && UINT64_C(1) << tree.height < tree.n)
-        tree.height++;
-    return tree;
-}
-
 /* Whether a range of one entry or more is within the volume, and its proof has the length that is due. */
 static bool range_has_form(const fim_volume *volume, const struct hash *hash, const fim_range *range)
 {
-    struct tree tree = tree_of_entries(volume, hash);
+    struct tree tree = tree_of_entries(volume->entries, hash);
     u_int count = range->entries.entries_len;
 
     return count > 0 && range->first <= volume->entries && count <= volume->entries - range->first &&
            range->proof.proof_len == hash->length * proof_length(&tree, range->first, range->first + count, tree.height);
 }
 
-/* "Ranges of Entries": an entry's encoding is a unit, of which there are as many as the head says (fim-vol-1). */
+/* "Ranges of Entries". */
 static bool range_folds(const fim_volume *volume, const struct hash *hash, const fim_range *range)
 {
     u_int count = range->entries.entries_len;
-    struct tree tree = tree_of_entries(volume, hash);
+    struct tree tree = tree_of_entries(volume->entries, hash);
     struct hashes hashes = {(const unsigned char *)range->proof.proof_val, hash->length};
     unsigned char *leaves, top[HASH_MAX];
     bool folds;
@@ -750,19 +704,8 @@ static bool range_folds(const fim_volume *volume, const struct hash *hash, const
     leaves = malloc((size_t)count * hash->length);
     if (leaves == NULL)
         abort();
-    for (u_int i = 0; i < count; i++) {
-        fim_entry *entry = &range->entries.entries_val[i];
-        unsigned long size = xdr_sizeof((xdrproc_t)xdr_fim_entry, entry);
-        char *unit = malloc(size);
-        XDR xdrs;
-        if (unit == NULL)
-            abort();
-        xdrmem_create(&xdrs, unit, size, XDR_ENCODE);
-        if (!xdr_fim_entry(&xdrs, entry))
-            abort();
-        leaf(hash, unit, size, leaves + (size_t)i * hash->length);
-        free(unit);
-    }
+    for (u_int i = 0; i < count; i++)
+        leaf_of_entry(hash, &range->entries.entries_val[i], leaves + (size_t)i * hash->length);
     fold(&tree, range->first, range->first + count, tree.height, 0, leaves, next_hash, &hashes, top);
     folds = compare(top, volume->root.fim_hash_val, hash->length) == 0;
     free(leaves);
@@ -777,26 +720,6 @@ static bool is_at(const fim_entry *entry, const struct bytes *path)
     return path->size == start + name && compare(path->data, entry->parent.fim_path_val, parent) == 0 &&
            (parent == 0 || path->data[parent] == '/') &&
            compare(path->data + start, entry->name.fim_name_val, name) == 0;
-}
-
-static int compare_bytes(const char *one, size_t one_size, const char *two, size_t two_size, bool slash_is_0)
-{
-    for (size_t i = 0; i < one_size && i < two_size; i++) {
-        unsigned char a = one[i], b = two[i];
-        a = slash_is_0 && a == '/' ? 0 : a;
-        b = slash_is_0 && b == '/' ? 0 : b;
-        if (a != b)
-            return a < b ? -1 : 1;
-    }
-    return (one_size > two_size) - (one_size < two_size);
-}
-
-int compare_place(const fim_entry *entry, const struct bytes *parent, const struct bytes *name)
-{
-    int order = compare_bytes(entry->parent.fim_path_val, entry->parent.fim_path_len, parent->data, parent->size, true);
-
-    return order != 0 ? order
-                      : compare_bytes(entry->name.fim_name_val, entry->name.fim_name_len, name->data, name->size, false);
 }
 
 const char *verify_range(const struct verified *head, const fim_range *range)

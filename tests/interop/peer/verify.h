@@ -43,8 +43,6 @@ const char *verify_member(const struct bytes *record, const struct verified *hea
                           struct verified *out);
 /* The same for a fim_exported: its head, then its record (fim-export-2). */
 const char *verify_exported(const struct bytes *data, const struct expected *expected, struct verified *out);
-/* Where an entry is in the order, beside the place of a parent and a name (fim-vol-2). */
-int compare_place(const fim_entry *entry, const struct bytes *parent, const struct bytes *name);
 /* No verdict: the peer's trouble. The answer is no range of the volume, or lacks a neighbour that it should have. */
 #define NOT_SHOWN "malformed-reply"
 /* NULL if the range is one of the volume, and breaks none of its rules; else a verdict, or NOT_SHOWN. */

@@ -196,7 +196,7 @@ def test_what_a_range_shows(entries: list[Entry], parent: bytes, name: bytes, da
     end = data.draw(st.integers(first + 1, len(entries))) if entries else 0
     volume, found = a_range(entries, first, end)
     seen = [shown(entry) for entry in found.entries]
-    drafted = or_refused(DRAFT["entry_at"], volume, found.first, seen, DRAFT["place"](parent, name))
+    drafted = or_refused(DRAFT["entry_at"], volume, found.first, seen, DRAFT["position"](parent, name))
     ours = or_refused(entry_range.entry_at, volume, found, key_of(parent, name))
     assert drafted == (shown(ours) if isinstance(ours, Entry) else ours)
     if ours is None:

@@ -103,31 +103,142 @@ def certificate() -> bytes:
 # Statement, signature, record
 
 
-def statement_parts() -> Parts:
+def beginning_parts(kind: str, number: int) -> Parts:
     return [
         (uint(0x4E465356), 'magic "NFSV"'),
         (uint(1), "format"),
         (uint(1), "hash: SHA-256"),
-        (uint(2), "kind: file"),
-        (VOLUME, "volume"),
-        (opaque(LABEL), 'label "example"'),
-        (opaque(PATH), "path"),
-        (uhyper(GENERATION), "generation"),
-        (uhyper(ISSUED), "issued"),
-        (uhyper(NOT_AFTER), "not_after: none"),
-        (uint(0), "executable: FALSE"),
+        (uint(number), f"kind: {kind}"),
+    ]
+
+
+def naming_parts() -> Parts:
+    return [(VOLUME, "volume"), (opaque(LABEL), 'label "example"')]
+
+
+def when_parts() -> Parts:
+    return [(uhyper(GENERATION), "generation"), (uhyper(ISSUED), "issued"), (uhyper(NOT_AFTER), "not_after: none")]
+
+
+def contents_parts() -> Parts:
+    return [
         (uhyper(MTIME[0]), "mtime: seconds"),
         (uint(MTIME[1]), "mtime: nanoseconds"),
         (uint(1), "tree: type"),
         (uint(UNIT_LOG2), "tree: unit_log2"),
         (uhyper(len(CONTENT)), "tree: size"),
         (opaque(top(leaves())), "tree: root"),
+    ]
+
+
+def statement_parts() -> Parts:
+    return [
+        *beginning_parts("file", 2),
+        *naming_parts(),
+        (opaque(PATH), "path"),
+        *when_parts(),
+        (uint(0), "executable: FALSE"),
+        *contents_parts(),
         (uint(0), "extensions: none"),
     ]
 
 
 def statement() -> bytes:
     return joined(statement_parts())
+
+
+# The same file in a volume: the directory docs, with it and a link to it
+
+
+DIRECTORY, NAME, LINK = b"docs", b"README.md", b"latest"
+ABSENT = b"docs/a"
+
+
+def content_parts() -> Parts:
+    return [*beginning_parts("content", 1), *contents_parts(), (uint(0), "extensions: none")]
+
+
+def content() -> bytes:
+    return joined(content_parts())
+
+
+def entry_parts() -> list[Parts]:
+    """In their order."""
+    return [
+        [(opaque(b""), "parent: the root"), (opaque(DIRECTORY), "name"), (uint(3), "type: DIRECTORY")],
+        [
+            (opaque(DIRECTORY), "parent"),
+            (opaque(NAME), "name"),
+            (uint(1), "type: FILE"),
+            (uint(0), "executable: FALSE"),
+            (opaque(sha256(content())), "content"),
+        ],
+        [(opaque(DIRECTORY), "parent"), (opaque(LINK), "name"), (uint(2), "type: LINK"), (opaque(NAME), "target")],
+    ]
+
+
+def entries() -> list[bytes]:
+    return [joined(parts) for parts in entry_parts()]
+
+
+def entry_leaves() -> list[bytes]:
+    return [sha256(b"\0" + entry) for entry in entries()]
+
+
+def head_parts() -> Parts:
+    return [
+        *beginning_parts("volume", 3),
+        *naming_parts(),
+        *when_parts(),
+        (uhyper(len(entries())), "entries"),
+        (opaque(top(entry_leaves())), "root"),
+        (uint(0), "extensions: none"),
+    ]
+
+
+def head() -> bytes:
+    return joined(head_parts())
+
+
+def range_parts(first: int, end: int, proof: list[bytes]) -> Parts:
+    return [
+        (uhyper(first), "first"),
+        (uint(end - first), f"entries: {['none', 'one', 'two'][end - first]}"),
+        *(part for parts in entry_parts()[first:end] for part in parts),
+        (opaque(b"".join(proof)), "proof"),
+    ]
+
+
+def membership_parts() -> Parts:
+    leaf = entry_leaves()
+    return [
+        (uint(1), "head: SHA-256"),
+        (opaque(sha256(head())), "head: digest"),
+        *range_parts(1, 2, [leaf[0], leaf[2]]),
+    ]
+
+
+def member_parts() -> Parts:
+    """What follows the statement of kind content in the record."""
+    return [
+        (uint(1), "attestations: one"),
+        (uint(2), "type: MEMBERSHIP"),
+        (uint(len(joined(membership_parts()))), "body: length"),
+        *membership_parts(),
+    ]
+
+
+def member() -> bytes:
+    return opaque(content()) + joined(member_parts())
+
+
+def absence_parts() -> Parts:
+    return range_parts(1, 3, [entry_leaves()[0]])
+
+
+def head_record() -> bytes:
+    body = joined(fingerprint_parts()) + uint(0x0807) + opaque(signature(head()))
+    return opaque(head()) + uint(1) + uint(1) + opaque(body)
 
 
 def fingerprint_parts() -> Parts:
@@ -137,30 +248,30 @@ def fingerprint_parts() -> Parts:
     ]
 
 
-def signed_parts() -> Parts:
+def signed_parts(of: bytes) -> Parts:
     return [
         (b" " * 64, "64 spaces"),
         (b"File Integrity Metadata, statement, format 1", "label"),
         (b"\0", "zero"),
         *fingerprint_parts(),
         (uint(0x0807), "scheme: Ed25519"),
-        (uint(len(statement())), "statement: length"),
+        (uint(len(of)), "statement: length"),
     ]
 
 
-def signed() -> bytes:
-    return joined(signed_parts()) + statement()
+def signed(of: bytes) -> bytes:
+    return joined(signed_parts(of)) + of
 
 
-def signature() -> bytes:
-    return Ed25519PrivateKey.from_private_bytes(SECRET).sign(signed())
+def signature(of: bytes) -> bytes:
+    return Ed25519PrivateKey.from_private_bytes(SECRET).sign(signed(of))
 
 
 def body_parts() -> Parts:
     return [
         *fingerprint_parts(),
         (uint(0x0807), "scheme: Ed25519"),
-        (opaque(signature()), "value"),
+        (opaque(signature(statement())), "value"),
     ]
 
 
@@ -195,8 +306,8 @@ def rows(data: bytes, comment: str = "") -> list[str]:
     return lines
 
 
-def as_above() -> str:
-    return f"{f'({len(statement())} bytes, as above)':<38}statement"
+def as_above(of: bytes) -> str:
+    return f"{f'({len(of)} bytes, as above)':<38}statement"
 
 
 def annotated(parts: Parts) -> list[str]:
@@ -220,19 +331,44 @@ def blocks() -> dict[str, str]:
         "example-tag": rows(sha256(statement()), "SHA-256 of the statement"),
         "example-certificate": rows(certificate()),
         "example-fingerprint": rows(sha256(certificate()), "SHA-256 of the certificate"),
-        "example-signed": [*annotated(signed_parts()), as_above()],
-        "example-signature": rows(signature()),
+        "example-signed": [*annotated(signed_parts(statement())), as_above(statement())],
+        "example-signature": rows(signature(statement())),
         "example-record": [
             *annotated(before_statement_parts()),
-            as_above(),
+            as_above(statement()),
             *annotated(after_statement_parts()),
         ],
         "example-proof": [*rows(leaf[0], "(0, 0)"), *rows(leaf[2], "(0, 2), which is (1, 1)")],
-    }
+    } | volume_lines()
     return {name: "\n".join(block) for name, block in lines.items()}
+
+
+def volume_lines() -> dict[str, list[str]]:
+    leaf = entry_leaves()
+    return {
+        "example-contents": annotated(content_parts()),
+        "example-contents-tag": rows(sha256(content()), "SHA-256 of the statement"),
+        "example-entries": annotated([part for parts in entry_parts() for part in parts]),
+        "example-entry-tree": [
+            *rows(leaf[0], "(0, 0): docs"),
+            *rows(leaf[1], "(0, 1): docs/README.md"),
+            *rows(leaf[2], "(0, 2): docs/latest"),
+            *rows(sha256(b"\1" + leaf[0] + leaf[1]), "(1, 0)"),
+            *rows(top(leaf), "(2, 0): the root"),
+        ],
+        "example-head": annotated(head_parts()),
+        "example-head-tag": rows(sha256(head()), "SHA-256 of the head"),
+        "example-head-signature": rows(signature(head())),
+        "example-member": [
+            *annotated([(uint(len(content())), "statement: length")]),
+            as_above(content()),
+            *annotated(member_parts()),
+        ],
+        "example-absence": annotated(absence_parts()),
+    }
 
 
 if __name__ == "__main__":
     for name, block in blocks().items():
         print(f"{name}\n{block}\n")
-    print(f"statement {len(statement())}, signed {len(signed())}, record {len(record())}, path {len(PATH)}")
+    print(f"statement {len(statement())}, signed {len(signed(statement()))}, record {len(record())}, path {len(PATH)}")

@@ -312,6 +312,7 @@ def main() -> int:
     unknown = set(arguments.rows) - set(ROWS)
     if unknown:
         parser.error(f"no row is named {', '.join(sorted(unknown))}")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed command is compiled
     print(f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} processors")
     with tempfile.TemporaryDirectory(prefix="nfsverity-bench-", dir=arguments.folder) as folder:
         bench = Bench(Path(folder), 8 if arguments.quick else 1)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from .hashes import Hash
-from .path import check_name, split_path
+from .path import NAME_MAX, check_name, split_path
 from .xdr import Bool, Buffer, Codec, Enumerated, Opaque, Structure, Union
 
 TARGET_MAX = 4095
@@ -122,8 +122,11 @@ def decode_entry(data: Buffer) -> Entry:
 
 
 _ZEROS = (b"", b"\0\0\0", b"\0\0", b"\0")
+_UINT = tuple(struct.pack(">I", number) for number in range(NAME_MAX + 1))
+"""Of each length that a name may have, and of all other small numbers."""
 _LENGTH = struct.Struct(">I")
-_FILE_NODE = struct.Struct(">III")
+_FILE, _LINK, _DIRECTORY = (_UINT[type] for type in EntryType)
+_PROGRAM, _OTHER = (_FILE + _UINT[executable] for executable in (True, False))
 
 
 def _opaque(data: bytes) -> bytes:
@@ -131,22 +134,28 @@ def _opaque(data: bytes) -> bytes:
     return _LENGTH.pack(length) + data + _ZEROS[length & 3]
 
 
-def encode_directory(parent: bytes) -> bytes:
-    """How each entry of a directory begins: for those who encode very many, with `encode_file`."""
+def encode_parent(parent: bytes) -> bytes:
+    """How each entry of a directory begins: for those who encode very many, by the three functions below.
+
+    They give what `encode_entry` does. Name, target and digest are as they must be.
+    """
     return _opaque(parent)
 
 
-def encode_file(directory: bytes, name: bytes, executable: bool, content: bytes) -> bytes:
-    """`encode_entry` of a file, in a directory as `encode_directory` gave it. Name and digest are as they must be."""
+def encode_file(parent: bytes, name: bytes, executable: bool, content: bytes) -> bytes:
     length = len(name)
-    return (
-        directory
-        + _LENGTH.pack(length)
-        + name
-        + _ZEROS[length & 3]
-        + _FILE_NODE.pack(EntryType.FILE, executable, len(content))
-        + content
-    )
+    node = _PROGRAM if executable else _OTHER
+    return parent + _UINT[length] + name + _ZEROS[length & 3] + node + _UINT[len(content)] + content
+
+
+def encode_link(parent: bytes, name: bytes, target: bytes) -> bytes:
+    length = len(name)
+    return parent + _UINT[length] + name + _ZEROS[length & 3] + _LINK + _opaque(target)
+
+
+def encode_subdirectory(parent: bytes, name: bytes) -> bytes:
+    length = len(name)
+    return parent + _UINT[length] + name + _ZEROS[length & 3] + _DIRECTORY
 
 
 def entry_leaf(hash: Hash, entry: Entry) -> bytes:

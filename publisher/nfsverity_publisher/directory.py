@@ -7,33 +7,29 @@ What comes back is as small as can be: rows for the index, and the leaves of the
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+import struct
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 
-from nfsverity_proto.entry import (
-    DirectoryNode,
-    Entry,
-    EntryType,
-    LinkNode,
-    encode_directory,
-    encode_entry,
-    encode_file,
-)
+from nfsverity_proto.entry import EntryType, encode_file, encode_link, encode_parent, encode_subdirectory
 from nfsverity_proto.hashes import Hash, hash_by_number
 from nfsverity_proto.path import join_path
 from nfsverity_proto.statement import Content, Time, Tree, encode_content
-from nfsverity_proto.tree import RFC9162
-from nfsverity_store.content import open_below, open_file
+from nfsverity_proto.tree import RFC9162, UNIT_LOG2_MAX, UNIT_LOG2_MIN
+from nfsverity_store.content import Descent, open_file
 from nfsverity_store.differences import differences
 from nfsverity_store.index import Seen
 from nfsverity_store.kept import kept_tree
 from nfsverity_store.layout import DIRECTORY, DIRECTORY_BYTES
 from nfsverity_store.update import NotTakenOver
-from nfsverity_store.volume_index import Row, VolumeIndex
+from nfsverity_store.volume_index import Row, RowValues, VolumeIndex
 
 from . import workers
 from .content import Before, Hashed, Hasher, Place
@@ -43,11 +39,17 @@ from .replacement import Replacement
 from .transaction import RACY, Change
 from .workers import Changed
 
+Item = tuple[bytes, "os.DirEntry[str] | None"]
+"""A name in a directory, and what is there; None for what is to be moved in."""
 Progress = Callable[[bytes, int], None]
 """Told a path, and how many more bytes of it are hashed."""
 SMALL_MAX = 2**18
 """Bytes up to which a file of one unit is read at once."""
 _FILE, _LINK, _DIRECTORY = (int(type) for type in EntryType)
+_ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
+"""What `os.fsencode` uses."""
+_INODE = 0x7FFFFFFFFFFFFFFF
+_SIGNED_MODE, _PROGRAM = 0o170000 | stat.S_IXUSR, stat.S_IFREG | stat.S_IXUSR
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +96,8 @@ class Found:
     rows: list[Row] = field(default_factory=list)
     leaves: bytes = b""
     """Of all rows, end to end; empty where `same`."""
-    known: bytes | None = None
-    """The hash of the leaves that the rows of the publication before have, where some of these may be among `rows`."""
+    before: bytes = b""
+    """The leaves of what the publication before has in it, made of the very rows of which some may be among `rows`."""
     same: bool = False
     """All is as it was, and there are no rows."""
     directories: list[bytes] = field(default_factory=list)
@@ -120,6 +122,10 @@ class Found:
     """Those of them that were not there before."""
     skipped: list[tuple[bytes, str]] = field(default_factory=list)
     failed: list[tuple[bytes, str]] = field(default_factory=list)
+
+
+class Altered(PublicationError):
+    """What was published before is not what one of the keys signed."""
 
 
 class Unmoved(PublicationError):
@@ -152,10 +158,13 @@ class Directories:
         self.hash: Hash = hash_by_number(terms.hash)
         self.previous_path = previous
         self.previous = None if previous is None else VolumeIndex(previous)
+        self.known = None if self.previous is None else self.previous.directory_rows()
         self.same_hash = terms.known_hash == terms.hash
         self.hasher = Hasher(root, terms.jobs)
+        self.descent = Descent(root)
 
     def close(self) -> None:
+        self.descent.close()
         if self.previous is not None:
             self.previous.close()
 
@@ -166,47 +175,94 @@ class Directories:
     def go_through(self, path: bytes, only: frozenset[bytes] | None = None) -> Found:
         """One directory; with `only`, nothing but these names, and all others as they were."""
         found = Found(path)
-        known: dict[bytes, Row] = {}
-        if self.previous is not None:
-            known = {row.name: row for row in self.previous.rows(path)}
+        rows = self._read(found)
         try:
-            names = path.split(b"/") if path else ()
-            at = open_below(self.root, names, directory=True)
+            at = self.descent.open(path)
+            with os.scandir(at) as scan:
+                items: list[Item] = [(item.name.encode(_ENCODING, _ERRORS), item) for item in scan]
         except OSError as error:
             found.failed.append((path, error.strerror or str(error)))
+            known = _by_name(rows)
             found.rows = list(known.values()) if self.same_hash else []
             return self._finished(found, known)
-        try:
-            with os.scandir(at) as scan:
-                items: list[tuple[bytes, os.DirEntry[str] | None]] = [(os.fsencode(item.name), item) for item in scan]
-            replaced = self._replaced_in(path)
-            if replaced is not None:
-                items = [*((name, item) for name, item in items if name != replaced), (replaced, None)]
-            items.sort(key=_name)
-            if path and any(name == DIRECTORY_BYTES for name, _ in items):
-                nested = self.root / os.fsdecode(path) / DIRECTORY
-                raise PublicationError(f"{nested} is inside the published tree of {self.root / DIRECTORY}")
-            for name, item in items:
-                if name == DIRECTORY_BYTES:
-                    continue
-                if only is not None and name not in only:
-                    if name in known:
-                        found.rows.append(known[name])
-                        found.unchanged += known[name].type == _FILE
-                    continue
-                try:
-                    if item is None:
-                        found.rows.append(self._replacement(at, name, known.get(name), found))
-                    else:
-                        self._entry(at, name, item, known.get(name), found)
-                except (OSError, ValueError) as error:  # ValueError: the path is longer or deeper than one may be
-                    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-                    found.failed.append((path + b"/" + name if path else name, reason))
-                    if name in known and self.same_hash:
-                        found.rows.append(known[name])
-        finally:
-            os.close(at)
+        replaced = self._replaced_in(path)
+        if replaced is not None:
+            items = [*((name, item) for name, item in items if name != replaced), (replaced, None)]
+        items.sort(key=itemgetter(0))
+        if not path:
+            items = [(name, item) for name, item in items if name != DIRECTORY_BYTES]
+        with contextlib.suppress(OSError):  # whatever it is, it comes again below
+            if only is None and self._is_as_it_was(at, items, rows, found):
+                return found
+        if any(name == DIRECTORY_BYTES for name, _ in items):
+            nested = self.root / os.fsdecode(path) / DIRECTORY
+            raise PublicationError(f"{nested} is inside the published tree of {self.root / DIRECTORY}")
+        known = _by_name(rows)
+        for name, item in items:
+            if only is not None and name not in only:
+                if name in known:
+                    found.rows.append(known[name])
+                    found.unchanged += known[name].type == _FILE
+                continue
+            try:
+                if item is None:
+                    found.rows.append(self._replacement(at, name, known.get(name), found))
+                else:
+                    self._entry(at, name, item, known.get(name), found)
+            except (OSError, ValueError) as error:  # ValueError: the path is longer or deeper than one may be
+                reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+                found.failed.append((path + b"/" + name if path else name, reason))
+                if name in known and self.same_hash:
+                    found.rows.append(known[name])
         return self._finished(found, known, replaced=replaced is not None)
+
+    def _read(self, found: Found) -> list[RowValues]:
+        """What the publication before has in a directory. Raises `Altered` for what nobody has put there."""
+        if self.known is None or self.terms.known_hash is None:
+            return []
+        rows = self.known(found.path)
+        found.before = leaves_of(hash_by_number(self.terms.known_hash), found.path, rows)
+        return rows
+
+    def _is_as_it_was(self, at: int, items: Sequence[Item], rows: Sequence[RowValues], found: Found) -> bool:
+        """Whether nothing tells that anything in a directory is another: how almost all are, so it has to be quick.
+
+        Then all is in `found`; else nothing is.
+        """
+        unit_log2 = self.terms.unit_log2
+        looks = not self.same_hash or self.terms.rehash or (self.told is not None and self.told.is_partial)
+        if looks or len(rows) != len(items):
+            return False
+        directories: list[bytes] = []
+        files = 0
+        secret = self.private.sizes
+        for (known, type, executable, target, size, mtime, ctime, inode, log2, _, _), (name, item) in zip(
+            rows, items, strict=True
+        ):
+            if known != name or item is None:
+                return False
+            if type == _FILE:
+                status = item.stat(follow_symlinks=False)
+                if (
+                    ctime != status.st_ctime_ns
+                    or size != status.st_size
+                    or mtime != status.st_mtime_ns
+                    or inode != status.st_ino & _INODE
+                    or status.st_mode & _SIGNED_MODE != (_PROGRAM if executable else stat.S_IFREG)
+                    or unit_log2 not in (None, log2)
+                ):
+                    return False
+                if size in secret:
+                    self.private.check(status, at, name, found.path)
+                files += 1
+            elif type == _DIRECTORY:
+                if not item.is_dir(follow_symlinks=False):
+                    return False
+                directories.append(name)
+            elif not item.is_symlink() or os.fsencode(os.readlink(name, dir_fd=at)) != target:
+                return False
+        found.same, found.unchanged, found.directories = True, files, directories
+        return True
 
     def _replaced_in(self, path: bytes) -> bytes | None:
         """The name in a directory of what is to be replaced, if that is in it."""
@@ -217,23 +273,23 @@ class Directories:
 
     def hash_large(self, found: Found) -> Found:
         """Finish a directory whose large files were left."""
-        known = {} if self.previous is None else {row.name: row for row in self.previous.rows(found.path)}
+        before = found.before
+        known = _by_name(self._read(found))
+        if found.before != before:  # of the rows that the other process has read
+            raise altered(self.root)
         gone: list[bytes] = []
-        at = open_below(self.root, found.path.split(b"/") if found.path else (), directory=True)
-        try:
-            for index in found.large:
-                name = found.rows[index].name
-                path = join_path(found.path, name)
-                try:
-                    found.rows[index] = self._file(at, name, known.get(name), found)
-                except OSError as error:
-                    found.failed.append((path, error.strerror or str(error)))
-                    if name in known and self.same_hash:
-                        found.rows[index] = known[name]
-                    else:
-                        gone.append(name)
-        finally:
-            os.close(at)
+        at = self.descent.open(found.path)
+        for index in found.large:
+            name = found.rows[index].name
+            path = join_path(found.path, name)
+            try:
+                found.rows[index] = self._file(at, name, known.get(name), found)
+            except OSError as error:
+                found.failed.append((path, error.strerror or str(error)))
+                if name in known and self.same_hash:
+                    found.rows[index] = known[name]
+                else:
+                    gone.append(name)
         found.rows = [row for row in found.rows if row.name not in gone]
         found.large = []
         return self._finished(found, known)
@@ -271,7 +327,7 @@ class Directories:
             and known.ctime == status.st_ctime_ns
             and known.size == status.st_size
             and known.mtime == status.st_mtime_ns
-            and known.inode == status.st_ino & 0x7FFFFFFFFFFFFFFF
+            and known.inode == status.st_ino & _INODE
             and bool(known.executable) == bool(status.st_mode & stat.S_IXUSR)
             and self.terms.unit_log2 in (None, known.unit_log2)
             and self.same_hash
@@ -375,11 +431,6 @@ class Directories:
         if not replaced and self.previous is not None and self.same_hash and rows == list(known.values()):
             found.rows, found.same = [], True
             return found
-        if self.previous is not None and self.same_hash:
-            read = self.hash.digest(b"".join(leaves_of(self.hash, found.path, list(known.values()))))
-            if found.known not in (None, read):
-                raise altered(self.root)
-            found.known = read
         if found.large:
             return found
         found.made, self.hasher.made = self.hasher.made, []
@@ -387,33 +438,48 @@ class Directories:
         found.below = frozenset(row.name for row in rows if row.type == _DIRECTORY)
         files = {row.name for row in rows if row.type == _FILE}
         found.removed = sum(row.type == _FILE and row.name not in files for row in known.values())
-        found.leaves = b"".join(leaves_of(self.hash, found.path, rows))
+        found.leaves = leaves_of(self.hash, found.path, rows)
         return found
 
 
-def altered(root: Path) -> PublicationError:
-    return PublicationError(f"{root / DIRECTORY} was altered by something else meanwhile: sign again")
+def altered(root: Path) -> Altered:
+    return Altered(f"{root / DIRECTORY} was altered by something else meanwhile: sign again")
 
 
-def leaves_of(hash: Hash, path: bytes, rows: Sequence[Row]) -> list[bytes]:
-    """The leaves of the volume's tree over what is in one directory."""
-    number, digest = hash.number, hash.digest
-    head = b"\0" + encode_directory(path)
+def leaves_of(hash: Hash, path: bytes, rows: Iterable[RowValues]) -> bytes:
+    """The leaves of the volume's tree over what is in one directory, end to end.
+
+    Raises `Altered` for rows that no publisher has put.
+    """
+    number, new = hash.number, hash.new
+    head = b"\0" + encode_parent(path)
     leaves: list[bytes] = []
-    for name, type, executable, target, size, mtime, _, _, unit_log2, root, _ in rows:
-        if type == _FILE:
-            content = digest(encode_content(number, mtime, unit_log2, size, root or b""))
-            leaves.append(digest(encode_file(head, name, bool(executable), content)))
-        else:
-            node = LinkNode(target or b"") if type == _LINK else DirectoryNode()
-            leaves.append(digest(b"\0" + encode_entry(Entry(path, name, node))))
-    return leaves
+    try:
+        for name, type, executable, target, size, mtime, _, _, unit_log2, root, _ in rows:
+            if type == _FILE:
+                content = new(encode_content(number, mtime, unit_log2, size, root)).digest()
+                leaf = encode_file(head, name, bool(executable), content)
+            elif type == _LINK:
+                leaf = encode_link(head, name, target)
+            elif type == _DIRECTORY:
+                leaf = encode_subdirectory(head, name)
+            else:
+                raise ValueError(f"an entry of type {type!r}")
+            leaves.append(new(leaf).digest())
+    except (TypeError, ValueError, IndexError, struct.error) as error:
+        raise Altered(f"what is published has an entry that is none: {error}") from error
+    return b"".join(leaves)
+
+
+def _by_name(rows: Iterable[RowValues]) -> dict[bytes, Row]:
+    """Rows of the publication before, of which something may be used again. Raises `Altered`."""
+    known = {row.name: row for row in map(Row._make, rows)}
+    for row in known.values():
+        if row.type == _FILE and not UNIT_LOG2_MIN <= row.unit_log2 <= UNIT_LOG2_MAX:
+            raise Altered(f"what is published has a unit of 2^{row.unit_log2} bytes")
+    return known
 
 
 def _claims(row: Row) -> tuple[object, ...]:
     """What of a row is signed."""
     return row.type, row.executable, row.target, row.size, row.mtime, row.unit_log2, row.root
-
-
-def _name(item: tuple[bytes, object]) -> bytes:
-    return item[0]

@@ -22,7 +22,8 @@ class PrivateKeys:
         for path in paths:
             status = path.stat()
             self._keys[status.st_dev, status.st_ino] = path, path.read_bytes()
-        self._sizes = {len(data) for _, data in self._keys.values()}
+        self.sizes = {len(data) for _, data in self._keys.values()}
+        """Of the files that `check` looks at; it need not be called for others."""
 
     def __enter__(self) -> PrivateKeys:
         return self
@@ -32,7 +33,7 @@ class PrivateKeys:
 
     def check(self, status: os.stat_result, directory: int, name: bytes, above: bytes) -> None:
         """Raises `PublicationError` for a file, in an open directory of path `above`, that holds a key."""
-        if status.st_size not in self._sizes:
+        if status.st_size not in self.sizes:
             return
         key = self._keys.get((status.st_dev, status.st_ino))
         if key is None:

@@ -13,7 +13,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -23,19 +23,17 @@ from nfsverity_proto.entry import EntryType
 from nfsverity_proto.entry_range import verify_range
 from nfsverity_proto.errors import NfsVerityError, VerificationError
 from nfsverity_proto.hashes import SHA256, hash_by_number
-from nfsverity_proto.proof import split_hashes
 from nfsverity_proto.record import SIGNATURE, Record, decode_record, encode_record, signature_of
 from nfsverity_proto.statement import NO_END, Kind, Statement, Volume, When, decode_statement, encode_statement
 from nfsverity_proto.tree import UNIT_LOG2_DEFAULT
-from nfsverity_proto.tree import root as root_of
 from nfsverity_store.layout import DIRECTORY, TREES, Head, NotPublished
 from nfsverity_store.revocation import PublishedRevocation
 from nfsverity_store.volume_index import VolumeIndex
-from nfsverity_store.volume_nodes import write_nodes
+from nfsverity_store.volume_nodes import levels, root_of, write_nodes
 from nfsverity_store.volume_view import VolumeView
 
 from .content import Before, Hasher, signed_by
-from .directory import Directories, Found, Progress, Terms, Told, altered, leaves_of
+from .directory import Altered, Directories, Found, Progress, Terms, Told, leaves_of
 from .keys import SigningKey
 from .lock import PublicationError, locked
 from .private import PrivateKeys
@@ -56,6 +54,8 @@ from .transaction import (
 )
 from .volume_workers import Plan, go_through
 
+NOT_SIGNED = "what was published before is not by any of these keys"
+
 
 @dataclass(frozen=True, slots=True)
 class _Before:
@@ -67,19 +67,18 @@ class _Before:
     record: Record
     volume: Volume
 
-    def leaves(self, keys: Sequence[SigningKey]) -> dict[bytes, list[bytes]] | None:
-        """Of every directory that is not empty, in their order: the leaves of what the index has of it.
+    def leaves(self, found: Mapping[bytes, Found]) -> dict[bytes, bytes]:
+        """Of every directory that is not empty, in their order, end to end: the leaves of what the index has of it.
 
-        None where they are not those of a head that one of the keys signed: whoever can write to the metadata can have
-        put something else there, and what is taken from it is signed again (fim-st-3).
+        Those of the directories in `found` are what was read there; the others' rows are read now. Raises `Altered`.
         """
-        if not signed_by(self.record, keys):
-            return None
         hash = hash_by_number(self.hash)
         with closing(VolumeIndex(self.index)) as index:
-            leaves = {path: leaves_of(hash, path, index.rows(path)) for path in index.directories()}
-        every = [leaf for some in leaves.values() for leaf in some]
-        return leaves if (len(every), root_of(hash, every)) == (self.volume.entries, self.volume.root) else None
+            rows = index.directory_rows()
+            return {
+                path: found[path].before if path in found else leaves_of(hash, path, rows(path))
+                for path in index.directories()
+            }
 
 
 def _before(directory: Path, head: Head | None) -> _Before | None:
@@ -170,11 +169,14 @@ class _VolumePublication:
         number = options.hash or (SHA256 if self.before is None else self.before.hash)
         self.hash = hash_by_number(number)
         self.terms = Terms(number, options.unit_log2, UNIT_LOG2_DEFAULT, options.rehash, jobs=options.jobs)
-        self.leaves: dict[bytes, list[bytes]] = {}
-        """By directory: what is taken over from the publication before."""
+        self.leaves: dict[bytes, bytes] = {}
+        """By directory: what can be taken over from the publication before, once it is verified."""
+        self.levels: list[bytes] = []
+        """The tree over them."""
         self.report = Report(root, due.volume, due.label, due.generation)
+        self.ended_before: int | None = None
         if self.before is not None and self.before.volume.when.not_after != options.not_after == NO_END:
-            self.report.ended_before = self.before.volume.when.not_after
+            self.ended_before = self.report.ended_before = self.before.volume.when.not_after
         self.told: Told | None = None
         self.made: list[Path] = []
         self.new: list[Path] = []
@@ -191,7 +193,13 @@ class _VolumePublication:
                 path, self._own(path), self.options.changed, self.options.appended, self.options.replacement
             )
         try:
-            found = {one.path: one for one in self._go_through(below)}
+            try:
+                found = self._find(below)
+            except Altered as error:
+                if list(below) != [b""]:
+                    raise PublicationError(f"{self.root}: {error}: sign all of the tree") from error
+                self._forget(str(error))
+                found = self._find(below)
             if self.before is not None and all(one.same for one in found.values()) and self._says_the_same():
                 self._count(self.before.index)
                 return self.report
@@ -206,22 +214,46 @@ class _VolumePublication:
         return self.report
 
     def _take_over(self, below: Sequence[bytes]) -> None:
-        """Find out what of the publication before can be signed again without a look at the files."""
+        """Find out whether the publication before can be signed again without a look at the files."""
         if self.before is None:
             return
-        leaves = self.before.leaves(self.keys)
-        if leaves is None:
+        if not signed_by(self.before.record, self.keys):
             if list(below) != [b""]:
-                raise PublicationError(
-                    f"{self.root}: what is published is not by any of these keys, or was altered: sign all of the tree"
-                )
-            self.report.whole.append((b"", "what was published before is not by any of these keys, or was altered"))
-            self.before = None
+                raise PublicationError(f"{self.root}: {NOT_SIGNED}: sign all of the tree")
+            self._forget(NOT_SIGNED)
             return
         if self.before.hash != self.hash.number and list(below) != [b""]:
             raise PublicationError(f"{self.root}: another hash is for all of the tree: sign all of it")
-        self.leaves = leaves
         self.terms = replace(self.terms, known_hash=self.before.hash)
+
+    def _forget(self, why: str) -> None:
+        """Nothing of the publication before is used, nor of what was found when it was."""
+        self.before = None
+        self.terms = replace(self.terms, known_hash=None)
+        self.leaves, self.levels = {}, []
+        self.report = Report(self.root, self.report.volume, self.report.label, self.report.generation)
+        self.report.ended_before = self.ended_before
+        self.report.whole.append((b"", why))
+
+    def _find(self, below: Sequence[bytes]) -> dict[bytes, Found]:
+        """What is in the tree, and that what is known of it was signed by one of the keys.
+
+        Whoever can write to the metadata can have put something else there. So the rows that are used again make
+        leaves, and nothing is done with what was found before those of all rows have folded to the head (fim-st-3).
+        Raises `Altered`.
+        """
+        found = {one.path: one for one in self._go_through(below)}
+        if self.before is not None:
+            hash = hash_by_number(self.before.hash)
+            self.leaves = self.before.leaves(found)
+            every = b"".join(self.leaves.values())
+            claim = self.before.volume
+            if len(every) != claim.entries * hash.length:
+                raise Altered("what was published before was altered")
+            self.levels = levels(hash, every)
+            if root_of(hash, self.levels) != claim.root:
+                raise Altered("what was published before was altered")
+        return found
 
     def renew(self) -> Report:
         """The present head again, with other times."""
@@ -298,9 +330,6 @@ class _VolumePublication:
             yield one
 
     def _take(self, one: Found) -> None:
-        """Raises `PublicationError` where the rows were other ones than those whose leaves were verified (fim-st-3)."""
-        if one.known is not None and one.known != self.hash.digest(b"".join(self.leaves.get(one.path, ()))):
-            raise altered(self.root)
         report = self.report
         report.signed += one.signed
         report.unchanged += one.unchanged
@@ -367,7 +396,7 @@ class _VolumePublication:
 
     def _places(self, found: dict[bytes, Found]) -> tuple[dict[bytes, tuple[int, int]], list[bytes]]:
         """Every directory that has entries, in order: the position of its first, and how many. And those gone."""
-        old = {path: len(leaves) for path, leaves in self.leaves.items()}
+        old = self._counts()
         places: dict[bytes, tuple[int, int]] = {}
         alive: set[bytes] = set()
         removed: list[bytes] = []
@@ -388,11 +417,17 @@ class _VolumePublication:
             at += count
         return places, removed
 
+    def _counts(self) -> dict[bytes, int]:
+        """By directory, how many entries the publication before has in it."""
+        if self.before is None:
+            return {}
+        length = hash_by_number(self.before.hash).length
+        return {path: len(leaves) // length for path, leaves in self.leaves.items()}
+
     def _put_rows(
         self, index: VolumeIndex, found: dict[bytes, Found], places: dict[bytes, tuple[int, int]], removed: list[bytes]
     ) -> None:
-        counts = (len(leaves) for leaves in self.leaves.values())
-        old = dict(zip(self.leaves, accumulate(counts, initial=0), strict=False))
+        old = dict(zip(self.leaves, accumulate(self._counts().values(), initial=0), strict=False))
         for path in removed:
             if path not in found:
                 self.report.removed += index.count_files(path)
@@ -421,12 +456,16 @@ class _VolumePublication:
     def _put_nodes(self, found: dict[bytes, Found], places: dict[bytes, tuple[int, int]]) -> tuple[int, bytes]:
         """The number of entries, and the root."""
         leaves: list[bytes] = []
+        is_same_hash = self.terms.known_hash == self.hash.number
         for path in places:
             one = found.get(path)
             if one is not None and not one.same:
-                leaves += split_hashes(one.leaves, self.hash.length)
-            elif self.terms.known_hash == self.hash.number:
-                leaves += self.leaves[path]
+                leaves.append(one.leaves)
+            elif is_same_hash:
+                leaves.append(self.leaves[path])
             else:
                 raise PublicationError("another hash needs all of the tree to be signed")
-        return len(leaves), write_nodes(self._nodes, self.hash, leaves)
+        every = b"".join(leaves)
+        made = levels(self.hash, every, self.levels if is_same_hash else ())
+        write_nodes(self._nodes, made)
+        return len(every) // self.hash.length, root_of(self.hash, made)

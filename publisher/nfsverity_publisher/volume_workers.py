@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from nfsverity_proto.errors import NfsVerityError
-from nfsverity_proto.path import join_path
 
 from .directory import Directories, Found
 from .workers import interrupts_ignored, start_method
@@ -37,10 +35,14 @@ def go_through(directories: Directories, plan: Plan) -> Iterator[Found]:
 
 
 def _next(plan: Plan, found: Found) -> list[tuple[bytes, frozenset[bytes] | None]]:
-    """What follows from a directory: those in it that were meant, each with the names that are meant there."""
+    """What follows from a directory: those in it that were meant, each with the names that are meant there.
+
+    The first is the last one here, as `pop` gives it: so all is gone through in the order of the volume, in which
+    what is below one directory comes together, and rows are read by one query.
+    """
     following = []
-    for name in found.directories:
-        path = join_path(found.path, name)
+    for name in reversed(found.directories):
+        path = found.path + b"/" + name if found.path else name
         only = plan.get(path)
         following.append((path, None if only is None else frozenset(only)))
     return following
@@ -52,10 +54,10 @@ def _start(plan: Plan) -> list[tuple[bytes, frozenset[bytes] | None]]:
 
 
 def _alone(directories: Directories, plan: Plan) -> Iterator[Found]:
-    waiting = deque(_start(plan))
+    waiting = _start(plan)
     try:
         while waiting:
-            found = directories.go_through(*waiting.popleft())
+            found = directories.go_through(*waiting.pop())
             waiting += _next(plan, found)
             yield found
     finally:
@@ -82,12 +84,12 @@ def _together(directories: Directories, plan: Plan, jobs: int) -> Iterator[Found
                 process.start()
             processes.append(process)
             theirs.close()
-        waiting = deque(_start(plan))
+        waiting = _start(plan)
         outstanding = dict.fromkeys(pipes, 0)
         while waiting or any(outstanding.values()):
             for pipe in sorted(pipes, key=outstanding.__getitem__):
                 while waiting and outstanding[pipe] < AHEAD:
-                    pipe.send(waiting.popleft())
+                    pipe.send(waiting.pop())
                     outstanding[pipe] += 1
             ready = wait([pipe for pipe in pipes if outstanding[pipe]])
             for pipe in [pipe for pipe in pipes if pipe in ready]:

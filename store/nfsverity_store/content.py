@@ -13,6 +13,45 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
+class Descent:
+    """Directories below a root, one after the other: those that lead to the last one stay open for the next.
+
+    Every step is made from the directory before it and follows no link, as in `open_below`.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._names: list[bytes] = []
+        self._opened: list[int] = []
+        """The root, and then one for each of the names."""
+
+    def open(self, path: bytes) -> int:
+        """A descriptor of the directory at `path`, which lasts until the next call. Raises `OSError`."""
+        if not self._opened:
+            self._opened.append(os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        names = path.split(b"/") if path else []
+        same = 0
+        for have, wanted in zip(self._names, names, strict=False):
+            if have != wanted:
+                break
+            same += 1
+        self._leave(same)
+        for name in names[same:]:
+            self._opened.append(open_directory(name, self._opened[-1]))
+            self._names.append(name)
+        return self._opened[-1]
+
+    def _leave(self, depth: int) -> None:
+        while len(self._names) > depth:
+            self._names.pop()
+            os.close(self._opened.pop())
+
+    def close(self) -> None:
+        self._leave(0)
+        if self._opened:
+            os.close(self._opened.pop())
+
+
 class NotRegular(OSError):
     """A symbolic link, a directory or a special file, where a file is due."""
 

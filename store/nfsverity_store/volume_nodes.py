@@ -9,25 +9,83 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 from pathlib import Path
 
 from nfsverity_proto.hashes import Hash
 from nfsverity_proto.proof import split_hashes
-from nfsverity_proto.tree import height, levels, width
+from nfsverity_proto.tree import height, width
 
 from .layout import StoreError
 
 
-def write_nodes(path: Path, hash: Hash, leaves: Sequence[bytes]) -> bytes:
-    """Make the file of a tree with these leaves; the root."""
-    top = hash.digest(b"")
+def levels(hash: Hash, leaves: bytes, before: Sequence[bytes] = ()) -> list[bytes]:
+    """Every level of a tree from its leaves, all hashes of one end to end; no level without leaves.
+
+    `before` are the levels of another tree that was made so. What is the same in both is taken from it.
+    """
+    if not leaves:
+        return []
+    length, new = hash.length, hash.new
+    pair = 2 * length
+    first, end = _differing(leaves, before[0], length) if before else (0, len(leaves))
+    made = [leaves]
+    while len(leaves) > length:
+        pairs = len(leaves) // pair
+        first, end = first >> 1, (end + 1) >> 1
+        old = before[len(made)] if first or end < pairs else b""
+        stop = min(end, pairs)
+        nodes = [new(b"\1" + leaves[at : at + pair]).digest() for at in range(first * pair, stop * pair, pair)]
+        rest = leaves[pairs * pair :] if stop == pairs else old[stop * length :]
+        leaves = b"".join([old[: first * length], *nodes, rest])
+        made.append(leaves)
+    return made
+
+
+def _differing(leaves: bytes, before: bytes, length: int) -> tuple[int, int]:
+    """The leaves [first, end) that are other ones than before, and behind which there are as many.
+
+    A node that is over others only, on either side, is the same in both trees.
+    """
+    count = min(len(leaves), len(before)) // length
+    first = _most(count, lambda low, high: _part(leaves, length, low, high) == _part(before, length, low, high))
+    if len(leaves) != len(before):
+        return first, len(leaves) // length
+    same = _most(
+        count - first,
+        lambda low, high: (
+            _part(leaves, length, count - high, count - low) == _part(before, length, count - high, count - low)
+        ),
+    )
+    return first, count - same
+
+
+def _most(count: int, holds: Callable[[int, int], bool]) -> int:
+    """The greatest number up to which all of [0, number) has a property; `holds` tells it of a part."""
+    low, high = 0, count
+    while low < high:
+        middle = (low + high + 1) // 2
+        if holds(low, middle):
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _part(hashes: bytes, length: int, first: int, end: int) -> bytes:
+    return hashes[first * length : end * length]
+
+
+def root_of(hash: Hash, made: Sequence[bytes]) -> bytes:
+    """The root over the levels of a tree; H of nothing over none (RFC 9162 2.1.1)."""
+    return made[-1] if made else hash.digest(b"")
+
+
+def write_nodes(path: Path, made: Iterable[bytes]) -> None:
+    """Make the file of a tree with these levels."""
     with path.open("xb") as file:
-        for level in levels(hash, leaves) if leaves else ():
-            file.write(b"".join(level))
-            top = level[0]
-    return top
+        file.writelines(made)
 
 
 def _starts(entries: int, length: int) -> list[int]:

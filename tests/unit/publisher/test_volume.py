@@ -20,10 +20,8 @@ from hypothesis import strategies as st
 from nfsverity_proto.hashes import BLAKE3, SHA256, hash_by_number
 from nfsverity_proto.record import decode_record
 from nfsverity_proto.statement import Kind, Volume, decode_statement
-from nfsverity_publisher import volume
 from nfsverity_publisher.keys import SigningKey, load_signing_key, make_key
 from nfsverity_publisher.lock import PublicationError
-from nfsverity_publisher.private import PrivateKeys
 from nfsverity_publisher.transaction import Options, Report
 from nfsverity_publisher.volume import publish_volume
 from nfsverity_store.layout import DIRECTORY, StoreError, read_head
@@ -391,20 +389,60 @@ def test_what_somebody_put_into_the_metadata_is_not_signed_again(tree: Path, key
 
 
 @pytest.mark.spec("fim-st-3")
-def test_what_is_altered_after_it_was_verified_is_not_signed(tree: Path, key: SigningKey) -> None:
+@pytest.mark.parametrize("name", [b"deep", b"y", b"z"])
+@pytest.mark.parametrize("read", [b"a/b/beside", b"early", b"z.new"])
+def test_what_is_altered_while_the_tree_is_gone_through_is_not_signed(
+    tree: Path, key: SigningKey, name: bytes, read: bytes
+) -> None:
+    """Before the rows of a directory are read or after: rows that are used are those that were verified."""
     sign(tree, key)
     settle(tree, key)
     index = tree / DIRECTORY / read_head(tree).index
     other = HASH.digest(b"\0what the thief wants signed")
 
+    def alter() -> None:
+        with contextlib.closing(sqlite3.connect(index)) as opened, opened:
+            assert opened.execute("UPDATE entry SET root = ? WHERE name = ?", (other, name)).rowcount == 1
+
+    for path in ("a/b/beside", "a-b/early", "early", "z.new"):
+        (tree / path).write_bytes(b"new")
+    sign_while(tree, key, read, alter)
+    due = expected(tree)
+    head = read_head(tree)
+    with contextlib.closing(VolumeIndex(tree / DIRECTORY / head.index)) as opened:
+        claim = decode_statement(decode_record(opened.head()[0]).statement, Kind.VOLUME).claim
+    assert isinstance(claim, Volume)
+    assert claim.root == volumes.root(merkle.SHA256, due)
+
+
+@pytest.mark.spec("fim-st-3")
+@pytest.mark.parametrize(
+    "alter",
+    [
+        "UPDATE entry SET type = 7 WHERE name = ?",
+        "UPDATE entry SET size = -1 WHERE name = ?",
+        "UPDATE entry SET size = 'much' WHERE name = ?",
+        "UPDATE entry SET root = NULL WHERE name = ?",
+        "UPDATE entry SET unit_log2 = 63 WHERE name = ?",
+        "UPDATE entry SET name = CAST(name AS TEXT) WHERE name = ?",
+        "UPDATE entry SET name = zeroblob(300) WHERE name = ?",
+        "DELETE FROM entry WHERE name = ?",
+        "UPDATE entry SET parent = x'7878' WHERE name = ?",
+    ],
+)
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_rows_that_nobody_has_put_are_not_taken_over(tree: Path, key: SigningKey, alter: str, jobs: int) -> None:
+    sign(tree, key)
+    settle(tree, key)
+    with contextlib.closing(sqlite3.connect(tree / DIRECTORY / read_head(tree).index)) as index, index:
+        assert index.execute(alter, (b"deep",)).rowcount == 1
     (tree / "a" / "b" / "beside").write_bytes(b"new")
-    chosen = Options(unit_log2=UNIT_LOG2, jobs=1)
-    publication = volume._VolumePublication(tree, [b""], [key], chosen, None, PrivateKeys(()))
-    publication._take_over([b""])
-    with contextlib.closing(sqlite3.connect(index)) as opened, opened:
-        assert opened.execute("UPDATE entry SET root = ? WHERE name = ?", (other, b"deep")).rowcount == 1
-    with pytest.raises(PublicationError, match="altered by something else"):
-        list(publication._go_through([b""]))
+    with pytest.raises(PublicationError, match="sign all of the tree"):
+        sign(tree, key, b"z")
+    report = sign(tree, key, jobs=jobs)
+    assert [path for path, _ in report.whole] == [b""]
+    assert report.unchanged == 0
+    check(tree)
 
 
 @pytest.mark.spec("fim-st-3")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nfsverity_store.content import NotRegular, open_below
+from nfsverity_store.content import Descent, NotRegular, open_below
 
 
 @pytest.fixture
@@ -55,3 +55,26 @@ def test_directories_where_they_are_asked_for(tree: Path) -> None:
     for names in ([b"in"], [b"d", b"f"], [b"fifo"]):
         with pytest.raises(OSError):
             open_below(tree, names, directory=True)
+
+
+def test_one_directory_after_the_other(tmp_path: Path) -> None:
+    paths = [b"", b"a", b"a/b", b"a/b/c", b"a/d", b"a-b", b"a/b/c", b""]
+    for path in paths:
+        (tmp_path / os.fsdecode(path)).mkdir(parents=True, exist_ok=True)
+    descent = Descent(tmp_path)
+    for path in paths:
+        assert os.path.samestat(os.fstat(descent.open(path)), (tmp_path / os.fsdecode(path)).stat())
+    descent.close()
+    descent.close()
+
+
+def test_no_link_is_followed_from_directory_to_directory(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("a")
+    (tmp_path / "a" / "out").symlink_to("/")
+    descent = Descent(tmp_path)
+    for path in (b"link", b"link/b", b"a/out", b"a/out/etc", b"a/none"):
+        with pytest.raises(OSError):
+            descent.open(path)
+    assert os.path.samestat(os.fstat(descent.open(b"a/b")), (tmp_path / "a/b").stat())
+    descent.close()

@@ -9,7 +9,8 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from nfsverity_proto import messages as m
-from nfsverity_proto.errors import MalformedMessage, StatusError, Unsigned
+from nfsverity_proto.errors import Equivocation, MalformedMessage, Rollback, StatusError, Unsigned
+from nfsverity_proto.verification import Verified
 
 from .marks import Judged, reset_advice
 
@@ -69,7 +70,7 @@ class Heads:
     async def after(self, head: Judged) -> Judged | None:
         """A head that is newer than `head`: one that was accepted meanwhile, or that the server has; None for none.
 
-        Raises as `current`.
+        Raises as `current`, and where the server has an older one (fim-head-4).
         """
         async with self._asking:
             present = self.accepted or head
@@ -87,7 +88,21 @@ class Heads:
             if hashlib.sha256(record).digest() == known:
                 raise MalformedMessage("a reply to RECORD has the record that was known (fip-record-4)")
             newer = await self._session.judge_head(record)
-            if newer.verified.when.generation <= present.verified.when.generation:
+            if not self._is_newer(newer.verified, present.verified):
                 return None
             self.accepted = newer
             return newer
+
+    def _is_newer(self, found: Verified, present: Verified) -> bool:
+        """Raises `Rollback`, `Equivocation` (fim-head-4): what marks say, too, where the session keeps them."""
+        url, generation = str(self._session.url), present.when.generation
+        if found.when.generation < generation:
+            raise Rollback(
+                "an older head than the one before", where=url, expected=f"at least {generation}",
+                found=str(found.when.generation),
+            )  # fmt: skip
+        if found.when.generation == generation and found.tag != present.tag:
+            raise Equivocation(
+                "another head of the same generation", where=url, expected=str(present.tag), found=str(found.tag)
+            )
+        return found.when.generation > generation

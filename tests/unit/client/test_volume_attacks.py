@@ -27,6 +27,7 @@ from nfsverity_proto import messages as m
 from nfsverity_proto.entry import DirectoryNode, Entry, LinkNode
 from nfsverity_proto.errors import (
     Absent,
+    Equivocation,
     Hidden,
     LinkOutside,
     Malformed,
@@ -420,11 +421,11 @@ async def test_an_older_head_within_a_session(two: tuple[Served, Served]) -> Non
         adversary.server = old.port
         for line in adversary.lines:
             line.close()
-        with pytest.raises(OtherHead):
+        with pytest.raises(Rollback):
             await read(opened, b"a")
-        with pytest.raises(MalformedMessage):
+        with pytest.raises(Rollback):
             await listed(opened)
-        with pytest.raises(OtherHead):
+        with pytest.raises(Rollback):
             await read(opened, b"z")  # it was there once, and is not in the volume any more
         assert opened.heads.accepted is head
 
@@ -741,6 +742,30 @@ async def test_a_publisher_who_signs_for_ever(adversary: Adversary) -> None:
         with pytest.raises(OtherHead):
             await listed(opened, b"a")
     assert len(adversary.calls) < 60
+
+
+@pytest.mark.spec("fim-head-4")
+@pytest.mark.parametrize(("generation", "verdict"), [(2, Equivocation), (1, Rollback)])
+async def test_another_head_that_is_not_newer(
+    adversary: Adversary, generation: int, verdict: type[VerificationError]
+) -> None:
+    heads = [MadeVolume([file(b"a", b"a")], generation=2).record]
+    heads.append(MadeVolume([file(b"b", b"b")], generation=generation).record)
+
+    async def on_call(call: Call) -> None:
+        if call.procedure is m.RECORD and call.arguments.object == m.ROOT_HANDLE:
+            await call.answer(m.RecordOk(heads.pop(0)))
+        elif call.procedure in (m.ENTRIES, m.BULK):
+            await call.answer(Status.CHANGED)
+        else:
+            await call.forward()
+
+    adversary.on_call = on_call
+    async with session(adversary.where) as opened:
+        head = await opened.heads.current()
+        with pytest.raises(verdict):
+            await listed(opened)
+        assert opened.heads.accepted is head
 
 
 # links

@@ -30,7 +30,8 @@ from nfsverity_proto.errors import (
 from nfsverity_proto.trust import TrustEntry
 from nfsverity_proto.verification import Verified
 
-from ._diff import FileDifference, diff, diff_trees
+from ._diff import diff, diff_trees
+from ._difference import FileDifference
 from ._exported import export, verify_export
 from ._file import File
 from ._publish import sign, verify

@@ -13,92 +13,50 @@ import contextlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Protocol, TypeVar, Unpack
 
 from nfsverity_client import diff as trees
 from nfsverity_client.delta import ServedTree
-from nfsverity_client.diff import Incomparable, Node, Range, TreeSource
-from nfsverity_client.listing import list_below
+from nfsverity_client.diff import Node as TreeNode
+from nfsverity_client.diff import Range
+from nfsverity_client.listing import list_below, take_below
 from nfsverity_client.pipeline import in_order
 from nfsverity_client.reader import open_file
 from nfsverity_client.session import Session
 from nfsverity_client.trust_store import Bindings
 from nfsverity_client.volume import find
 from nfsverity_proto import messages as m
-from nfsverity_proto.entry import DirectoryNode, EntryType
-from nfsverity_proto.errors import MalformedMessage, Mismatch, NfsVerityError, Unsigned, VerificationError
-from nfsverity_proto.hashes import Hash, hash_by_number
+from nfsverity_proto.entry import DirectoryNode, Entry, EntryType, FileNode, LinkNode, Node, key_of_path
+from nfsverity_proto.errors import Absent, MalformedMessage, Mismatch, NfsVerityError, Unsigned, VerificationError
+from nfsverity_proto.hashes import Hash
 from nfsverity_proto.path import join_path, split_path
-from nfsverity_proto.tree import Shape, root
+from nfsverity_proto.statement import Item
+from nfsverity_proto.tree import Shape
 from nfsverity_proto.url import is_url
 from nfsverity_proto.verification import Verified
 from nfsverity_store.content import open_below
 from nfsverity_store.hashing import ChangedSize
 from nfsverity_store.index import ROOT_ID, IndexEntry
 from nfsverity_store.kept import kept_tree
+from nfsverity_store.volume_view import VolumeView
 
+from ._diff_volumes import FILES, FILES_AT_ONCE, batches, compare_volumes, compared, record_of
+from ._difference import FileDifference, Found, State, Version, Volume, signed_root
 from ._hashed import HashedTree, beside, hash_file
-from ._local import LocalTree, locate
+from ._local import Listed, LocalTree, locate
+from ._local_volume import look_up, members
 from ._loop import wait_for
 from ._tree import TreeOptions, announce, opened, trust_entries
 
 T = TypeVar("T")
-FILES_AT_ONCE = 16
-"""Files that are compared at the same time."""
-FILES = 256
-"""Names that are looked for before the files are compared."""
 SOME = 256
 
 
-class State(StrEnum):
-    """What became of one name."""
-
-    SAME = "same"
-    CHANGED = "changed"
-    MODE = "mode"
-    """The same content; only one of the two is executable."""
-    ADDED = "added"
-    """Only B has it."""
-    REMOVED = "removed"
-    """Only A has it."""
-    INCOMPARABLE = "incomparable"
-    """Of one size, and signed with different hashes, unit sizes or trees: perhaps the same, perhaps not."""
-    FAILED = "failed"
-    """Something did not verify, or could not be asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """A version of a file: its record, which verified, and its tree."""
-
-    url: str
-    verified: Verified
-    tree: TreeSource
-
-
-@dataclass(frozen=True, slots=True)
-class FileDifference:
-    """One file of two trees."""
-
-    path: bytes
-    """Below the directories that are compared."""
-    state: State
-    a: Verified | None
-    b: Verified | None
-    ranges: tuple[Range, ...] | None = None
-    """Where they were asked for and can be told; empty where the content is the same."""
-    error: Exception | None = None
-
-
-class Place(Protocol):
+class Place(Volume, Protocol):
     """A file or directory, served or on this machine."""
 
     async def is_directory(self) -> bool: ...
-
-    async def version(self, below: bytes) -> Version:
-        """Raises `VerificationError`, `StatusError`, `PeerError`, `StoreError`, `OSError`."""
 
     def names(self, below: bytes) -> AsyncIterator[tuple[bytes, bool]]:
         """What is in a directory, ascending, and whether each is a directory itself. Raises as `version`."""
@@ -106,16 +64,43 @@ class Place(Protocol):
 
 @dataclass(slots=True)
 class ServedPlace:
-    """Names are verified in a volume, where links are passed over, and else the server's word."""
+    """Names are verified in a volume, and else the server's word."""
 
     session: Session
     path: bytes
+
+    @property
+    def revoked(self) -> frozenset[Item]:
+        return self.session.settings.revoked
 
     async def is_directory(self) -> bool:
         found = await find(self.session, self.path)
         if found is not None:
             return found[1] is None or isinstance(found[1].node, DirectoryNode)
         return (await self.session.resolve(self.path)).attributes.type is m.FileType.DIRECTORY
+
+    async def head(self) -> Verified | None:
+        head = await self.session.heads.current()
+        return None if head is None else head.verified
+
+    async def covers_all(self) -> bool:
+        return not await self._base()
+
+    async def _base(self) -> bytes:
+        """Where the path leads to."""
+        found = await find(self.session, self.path)
+        return self.path if found is None else found[0]
+
+    async def entries(self) -> AsyncGenerator[Found, None]:
+        base = await self._base()
+        async with contextlib.aclosing(take_below(self.session, base, deep=True, most=0)) as members:
+            async for member in members:
+                head = self.session.heads.accepted
+                if head is None:
+                    raise ValueError("members of no volume")
+                if member.error is not None:
+                    member.error.where = member.error.where or self.session.url_of(member.path)
+                yield _found(member.entry, base, head.verified, member.verified, member.error)
 
     async def version(self, below: bytes) -> Version:
         reader = await open_file(self.session, join_path(self.path, below), most=0)
@@ -131,16 +116,72 @@ class ServedPlace:
 
 @dataclass(slots=True)
 class LocalPlace:
-    """In a signed tree: what has a record there."""
+    """In a signed tree: what has a record there, or is an entry of the volume."""
 
     tree: LocalTree
     path: bytes
 
+    @property
+    def revoked(self) -> frozenset[Item]:
+        return self.tree.revoked
+
+    async def head(self) -> Verified | None:
+        if not isinstance(self.tree.index, VolumeView):
+            return None
+        try:
+            return self.tree.volume_head().verified
+        except VerificationError as error:
+            error.where = self.tree.url
+            raise
+
+    async def covers_all(self) -> bool:
+        return not self.path
+
+    async def entries(self) -> AsyncGenerator[Found, None]:
+        for found in self._entries(b""):
+            yield found
+
+    def _entries(self, below: bytes) -> Iterator[Found]:
+        """Raises `VerificationError`."""
+        view, base = self.tree.index, join_path(self.path, below)
+        if not isinstance(view, VolumeView):
+            raise ValueError("entries of no volume")
+        try:
+            head = self.tree.volume_head().verified
+            for entry, row in members(view, head, base):
+                verified = error = None
+                if isinstance(entry.node, FileNode):
+                    try:
+                        verified = self.tree.judge_listed(Listed(view, head, entry, row))
+                    except VerificationError as problem:
+                        error = problem
+                        error.where = self.tree.url_of(entry.path)
+                yield _found(entry, self.path, head, verified, error)
+        except VerificationError as problem:
+            problem.where = problem.where or self.tree.url_of(base)
+            raise
+
     async def is_directory(self) -> bool:
+        if await self.head() is not None:
+            return self._volume_entry() is None or isinstance(self._volume_entry(), DirectoryNode)
         entry = self._entry(b"")
         if entry is None:
             raise self._unsigned(b"")
         return not entry.is_file
+
+    def _volume_entry(self) -> Node | None:
+        """What the volume has at the path, None for its root. Raises `VerificationError`."""
+        view = self.tree.index
+        if not self.path or not isinstance(view, VolumeView):
+            return None
+        try:
+            found = look_up(view, self.tree.volume_head().verified, self.path)
+            if found is None:
+                raise Absent("the volume has nothing of this name")
+        except VerificationError as error:
+            error.where = self.tree.url_of(self.path)
+            raise
+        return found[0].node
 
     def _entry(self, below: bytes) -> IndexEntry | None:
         path = join_path(self.path, below)
@@ -162,10 +203,23 @@ class LocalPlace:
         return Version(url, verified, SignedTree(self.tree, path, verified, None if entry is None else entry.tree))
 
     async def names(self, below: bytes) -> AsyncIterator[tuple[bytes, bool]]:
+        if isinstance(self.tree.index, VolumeView):
+            for found in self._entries(below):
+                if found.key[0] != below.replace(b"/", b"\0"):
+                    break
+                if not isinstance(found.node, LinkNode):
+                    yield found.key[1], isinstance(found.node, DirectoryNode)
+            return
         entry = self._entry(below)
         if entry is not None and not entry.is_file:
             for name, is_file in self.tree.index.names(entry.id, b"", -1):
                 yield name, not is_file
+
+
+def _found(entry: Entry, base: bytes, head: Verified, verified: Verified | None, error: Exception | None) -> Found:
+    """An entry with its place below the directory that is compared."""
+    below = entry.path[len(base) + 1 :] if base else entry.path
+    return Found(key_of_path(below), below, entry.node, head, verified, error)
 
 
 @dataclass(slots=True)
@@ -185,13 +239,14 @@ class SignedTree:
     _hashed: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
-        tree = self.verified.content.tree
-        self.type, self.shape, self.root = tree.type, tree.shape, tree.root
-        self.hash = hash_by_number(self.verified.statement.hash)
-        if self.shape.units == 0 and self.root != root(self.hash, ()):
-            raise self._mismatch("an empty file has another root", self.root.hex(), root(self.hash, ()).hex())
+        try:
+            signed = signed_root(self.verified)
+        except Mismatch as error:
+            error.where = self.local.url_of(self.path)
+            raise
+        self.type, self.shape, self.root, self.hash = signed.type, signed.shape, signed.root, signed.hash
 
-    async def below(self, level: int, nodes: Sequence[Node], step: int) -> Sequence[Sequence[bytes]]:
+    async def below(self, level: int, nodes: Sequence[TreeNode], step: int) -> Sequence[Sequence[bytes]]:
         if self._tree is None:
             kept = kept_tree(self.local.root, self.hash, self.verified.content.tree, self.inline)
             self._tree = await self._hash_file() if kept is None else HashedTree(kept, self.root)
@@ -241,26 +296,25 @@ def ranges(a: Version, b: Version) -> AsyncGenerator[Range, None]:
 # two trees
 
 
-async def compare_trees(a: Place, b: Place, *, with_ranges: bool) -> AsyncGenerator[FileDifference, None]:
-    """Every file of either, in the order of directories: first a directory's files, then what is below it."""
+async def compare_trees(
+    a: Place, b: Place, *, with_ranges: bool, every: bool = True
+) -> AsyncGenerator[FileDifference, None]:
+    """Every file of either, in the order of directories: first a directory's files, then what is below it.
+
+    Of two volumes also links and directories; without `every`, nothing of those that are the same by their heads.
+    """
+    if await a.head() is not None and await b.head() is not None:
+        async with contextlib.aclosing(compare_volumes(a, b, with_ranges=with_ranges, every=every)) as found:
+            async for difference in found:
+                yield difference
+        return
     pairs = _pairs(a, b)
     async with contextlib.aclosing(pairs):
-        async for some in _batches(pairs):
+        async for some in batches(pairs, FILES):
             jobs = (_compare(a, b, path, in_a, in_b, with_ranges) for path, in_a, in_b in some)
             async with contextlib.aclosing(in_order(jobs, FILES_AT_ONCE)) as found:
                 async for difference in found:
                     yield difference
-
-
-async def _batches(items: AsyncIterator[T]) -> AsyncGenerator[list[T], None]:
-    some: list[T] = []
-    async for item in items:
-        some.append(item)
-        if len(some) == FILES:
-            yield some
-            some = []
-    if some:
-        yield some
 
 
 async def _pairs(a: Place, b: Place) -> AsyncGenerator[tuple[bytes, bool, bool], None]:
@@ -309,30 +363,10 @@ async def _compare(a: Place, b: Place, path: bytes, in_a: bool, in_b: bool, with
         other = await b.version(path) if in_b else None
         if one is None or other is None:
             state = State.ADDED if one is None else State.REMOVED
-            return FileDifference(path, state, _record(one), _record(other))
-        state = state_of(one, other)
-        found: tuple[Range, ...] | None = None
-        if with_ranges and state is not State.INCOMPARABLE:
-            with contextlib.suppress(Incomparable):
-                found = tuple([part async for part in ranges(one, other)])
-        return FileDifference(path, state, one.verified, other.verified, found)
+            return FileDifference(path, state, record_of(one), record_of(other))
+        return await compared(path, one, other, with_ranges)
     except (NfsVerityError, OSError) as error:
-        return FileDifference(path, State.FAILED, _record(one), _record(other), None, error)
-
-
-def _record(version: Version | None) -> Verified | None:
-    return None if version is None else version.verified
-
-
-def state_of(one: Version, other: Version) -> State:
-    """By what is signed."""
-    try:
-        same = trees.same_content(one.tree, other.tree)
-    except Incomparable:
-        return State.INCOMPARABLE if one.tree.shape.size == other.tree.shape.size else State.CHANGED
-    if not same:
-        return State.CHANGED
-    return State.SAME if one.verified.file.executable == other.verified.file.executable else State.MODE
+        return FileDifference(path, State.FAILED, record_of(one), record_of(other), None, error)
 
 
 # for programs

@@ -254,7 +254,7 @@ class LocalTree:
             return
         if isinstance(self.index, VolumeView):
             try:
-                head = self._volume_head()
+                head = self.volume_head()
             except VerificationError as error:
                 if self.gates.is_silent:
                     error.where = self.url_of(below)
@@ -339,7 +339,7 @@ class LocalTree:
         try:
             problem = node_error(self.root, path, entry, kind)
             while problem is not None and self._refresh() and isinstance(self.index, VolumeView):
-                found = look_up(self.index, self._volume_head().verified, path)
+                found = look_up(self.index, self.volume_head().verified, path)
                 problem = node_error(self.root, path, None if found is None else found[0], kind)
         except VerificationError as error:
             problem = error
@@ -497,7 +497,7 @@ class LocalTree:
             else judged(self._marks, verified, expected, self.trust, seen, revoked)
         )
 
-    def _volume_head(self) -> Judged:
+    def volume_head(self) -> Judged:
         """The head of the volume, verified once. Raises `VerificationError`, `StateError`."""
         if self._head is not None:
             return self._head
@@ -521,9 +521,13 @@ class LocalTree:
         self._head = Judged(verified) if marks is None else judged(marks, verified, expected, self.trust, seen, revoked)
         return self._head
 
+    def judge_listed(self, listed: Listed) -> Verified:
+        """Steps 0 to 12 for a file whose entry was verified. Raises `VerificationError`, `StateError`."""
+        return self._judge_member(listed.entry.path, listed, ()).verified
+
     def _judge_member(self, path: bytes, found: IndexEntry | Listed | None, rules: Rules) -> Judged:
         """A file of the volume, under its head. Raises `VerificationError`, `StateError`."""
-        head = self._volume_head()
+        head = self.volume_head()
         expected = self.expected(path)
         self._learn_revoked(expected)
         algorithms, allowed = ALL_ALGORITHMS, expected

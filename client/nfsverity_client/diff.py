@@ -62,13 +62,24 @@ class Node:
     value: bytes
 
 
-class TreeSource(Protocol):
-    """The tree of one version. What it gives was folded to its signed root (fim-cache-1)."""
+class Root(Protocol):
+    """What is signed of the tree of one version."""
 
-    type: int
-    shape: Shape
-    hash: Hash
-    root: bytes
+    @property
+    def type(self) -> int: ...
+
+    @property
+    def shape(self) -> Shape: ...
+
+    @property
+    def hash(self) -> Hash: ...
+
+    @property
+    def root(self) -> bytes: ...
+
+
+class TreeSource(Root, Protocol):
+    """The tree of one version. What it gives was folded to its signed root (fim-cache-1)."""
 
     async def below(self, level: int, nodes: Sequence[Node], step: int) -> Sequence[Sequence[bytes]]:
         """The hashes `step` levels below each of some of its verified nodes of `level`, which ascend.
@@ -104,7 +115,7 @@ def fold_group(hash: Hash, group: Sequence[bytes]) -> list[Sequence[bytes]]:
     return list(levels(hash, group))
 
 
-def _check_comparable(a: TreeSource, b: TreeSource) -> None:
+def _check_comparable(a: Root, b: Root) -> None:
     for what, one, other in (
         ("tree types", str(a.type), str(b.type)),
         ("hashes", a.hash.name, b.hash.name),
@@ -114,7 +125,7 @@ def _check_comparable(a: TreeSource, b: TreeSource) -> None:
             raise Incomparable(f"the two versions have different {what}, {one} and {other}: their trees say nothing")
 
 
-def same_content(a: TreeSource, b: TreeSource) -> bool:
+def same_content(a: Root, b: Root) -> bool:
     """Whether the roots alone say that all bytes are the same. Raises `Incomparable` (fim-diff-2)."""
     if 0 in (a.shape.size, b.shape.size):
         return a.shape.size == b.shape.size

@@ -20,7 +20,8 @@ from .parameters import TARGET
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from nfsverity._diff import FileDifference, Place
+    from nfsverity._diff import Place
+    from nfsverity._difference import FileDifference
     from nfsverity_client.diff import Range
     from nfsverity_proto.url import Url
     from nfsverity_proto.verification import Verified
@@ -28,16 +29,18 @@ if TYPE_CHECKING:
     from .belief import Belief
 
 STATES = ("same", "changed", "mode", "added", "removed", "incomparable", "failed")
-"""As in `nfsverity._diff`; a test holds both equal."""
+"""As in `nfsverity._difference`; a test holds both equal."""
 _ORDER = (Exit.NOT_VERIFIED, Exit.PEER, Exit.LOCAL, Exit.DIFFERENT, Exit.INCOMPARABLE)
 """What weighs more comes first."""
 _OF_VERSION = {
-    "volume, label, generation": "of the record",
+    "volume, label, generation": "of the record, or of the head of the volume",
     "label_base64": "only where the label is not UTF-8",
     "signers": "subject, fingerprint and scheme of each",
-    "size": "bytes, as signed (decimal string)",
+    "size": "bytes, as signed (decimal string); of a file, as root is",
     "root": "of its tree, in hexadecimal",
-    "executable": "true or false",
+    "executable": "true or false; of a file",
+    "target": "of a link, where it leads",
+    "target_base64": "only where that is not UTF-8",
 }
 
 
@@ -59,8 +62,9 @@ _OF_VERSION = {
         "command, status": '"diff", and the exit status',
         "a, b": "what was compared, as given",
         "a_base64, b_base64": "only where that is not UTF-8",
-        "files": "one object for each file, of two files for the pair, with:",
+        "files": "one object for each file, link and directory, of two files for the pair, with:",
         "files.path": 'below A and B; "" where these are files',
+        "files.type": "file, link or directory",
         "files.path_base64": "only where the path is not UTF-8",
         "files.state": ", ".join(STATES),
         "files.a, b": "the version, or null where there is none, with:",
@@ -74,7 +78,7 @@ _OF_VERSION = {
         "files.ranges.offset, length": "bytes (decimal strings)",
         "files.ranges.side": "both, or a or b: the one that has these bytes alone",
         "files.error": "why it could not be judged (as below), or null",
-        ", ".join(STATES): "numbers of files",
+        ", ".join(STATES): "numbers of files, links and directories",
         "ranges": "their number",
         "bytes": "in all ranges (decimal string)",
         "hashes": "that servers were asked for (decimal string)",
@@ -108,8 +112,10 @@ def command(
     report has both generations.
 
     Of a path, it is what was signed that is compared: `nfsverity verify` says whether the file is still that.
-    Of two directories, files are compared by name, and names are the server's word: a file is added or removed,
-    changed, or of the same content with another mode (executable or not).
+    Of two directories, what is in them is compared by name: it is added or removed, changed, or of the same content
+    with another mode (executable or not). Of two volumes that is verified and complete, with links and directories;
+    where one is a tree with a record for each file, files alone are compared, and its names are the server's word.
+    Volumes are the same where their roots are, and else their lists of entries are compared.
 
     Versions that were signed with different hashes or unit sizes have no hashes in common. Then read both, which
     verifies them: `nfsverity get` A and B, and compare the copies; or have them signed alike.
@@ -149,7 +155,8 @@ async def _run(
     timeout: float,
     report: Report,
 ) -> None:
-    from nfsverity._diff import ServedPlace, State, compare_trees
+    from nfsverity._diff import ServedPlace, compare_trees
+    from nfsverity._difference import State
 
     async with _place(a, believed, wait, timeout) as one, _place(b, believed, wait, timeout) as other:
         if isinstance(one, ServedPlace) and isinstance(other, ServedPlace):
@@ -162,7 +169,7 @@ async def _run(
         if not is_tree:
             await _compare_files(a, b, one, other, quiet, report)
         else:
-            found = compare_trees(one, other, with_ranges=with_ranges)
+            found = compare_trees(one, other, with_ranges=with_ranges, every=report.keeps)
             async with contextlib.aclosing(found):
                 async for difference in found:
                     report.add(difference)
@@ -192,7 +199,8 @@ async def _place(target: Url | Path, believed: Belief, wait: float, timeout: flo
 
 
 async def _compare_files(a: Url | Path, b: Url | Path, one: Place, other: Place, quiet: bool, report: Report) -> None:
-    from nfsverity._diff import FileDifference, ranges, state_of
+    from nfsverity._diff import ranges
+    from nfsverity._difference import FileDifference, state_of
 
     with about(str(a)):
         version_a = await one.version(b"")
@@ -207,7 +215,7 @@ async def _compare_files(a: Url | Path, b: Url | Path, one: Place, other: Place,
                 report.show(part)
                 if quiet:
                     break
-    state = state_of(version_a, version_b)
+    state = state_of(version_a.verified, version_b.verified)
     report.add_file(FileDifference(b"", state, version_a.verified, version_b.verified, tuple(found)))
 
 
@@ -233,7 +241,7 @@ class Report:
             tell(difference.error)
             self._failures.add(status_of(difference.error))
         elif not self.quiet and difference.state != "same":
-            click.echo(f"{difference.state:<13} {shown(difference.path)}")
+            click.echo(f"{difference.state:<13} {_name(difference)}")
         for part in difference.ranges or ():
             self.show(part, "    ")
         self._count(difference)
@@ -244,7 +252,8 @@ class Report:
         self._count(difference)
 
     def _count(self, difference: FileDifference) -> None:
-        self.size += max(_size(difference.a), _size(difference.b))
+        if difference.is_file:
+            self.size += max(_size(difference.a), _size(difference.b))
         self._states[difference.state] = self.count(difference.state) + 1
         if self.keeps:
             self.files.append(difference)
@@ -301,12 +310,26 @@ def _size(verified: Verified | None) -> int:
     return 0 if verified is None else verified.content.tree.size
 
 
+def _name(difference: FileDifference) -> str:
+    """A name for people: a directory's with "/", a link's with where it leads, and where it led before."""
+    from nfsverity_proto.entry import EntryType
+
+    name = shown(difference.path)
+    if difference.type is EntryType.DIRECTORY:
+        return name + "/"
+    before, now = difference.targets
+    if now is None:
+        return name if before is None else f"{name} -> {shown(before)}"
+    return f"{name} -> {shown(now)}" + ("" if before is None else f" (was {shown(before)})")
+
+
 def _fields(difference: FileDifference) -> dict[str, Any]:
     return {
         **name_fields("path", difference.path),
+        "type": difference.type.name.lower(),
         "state": str(difference.state),
-        "a": _version_fields(difference.a),
-        "b": _version_fields(difference.b),
+        "a": _version_fields(difference, difference.a, difference.targets[0]),
+        "b": _version_fields(difference, difference.b, difference.targets[1]),
         "ranges": None
         if difference.ranges is None
         else [
@@ -317,12 +340,16 @@ def _fields(difference: FileDifference) -> dict[str, Any]:
     }
 
 
-def _version_fields(verified: Verified | None) -> dict[str, Any] | None:
+def _version_fields(
+    difference: FileDifference, verified: Verified | None, target: bytes | None
+) -> dict[str, Any] | None:
     if verified is None:
         return None
+    is_file = difference.is_file
     return {
         **identity_fields(verified),
-        "size": str(verified.content.tree.size),
-        "root": verified.content.tree.root.hex(),
-        "executable": verified.file.executable,
+        "size": str(verified.content.tree.size) if is_file else None,
+        "root": verified.content.tree.root.hex() if is_file else None,
+        "executable": verified.file.executable if is_file else None,
+        **({"target": None} if target is None else name_fields("target", target)),
     }

@@ -85,11 +85,12 @@ def key_of_path(path: bytes) -> Key:
 def kind_of(entry: Entry) -> str:
     """What an entry is, for people."""
     return {EntryType.FILE: "a file", EntryType.LINK: "a symbolic link", EntryType.DIRECTORY: "a directory"}[
-        _type_of(entry.node)
+        type_of(entry.node)
     ]
 
 
-def _type_of(node: Node) -> EntryType:
+def type_of(node: Node) -> EntryType:
+    """What an entry with this node is."""
     match node:
         case FileNode():
             return EntryType.FILE
@@ -105,7 +106,7 @@ NODE = Union(
         EntryType.LINK: Structure(LinkNode, target=Opaque(TARGET_MAX, 1)),
         EntryType.DIRECTORY: Structure(DirectoryNode),
     },
-    _type_of,
+    type_of,
 )
 ENTRY = Structure(Entry, parent=Opaque(4095), name=Opaque(255), node=NODE)
 _ENTRY: Codec[Entry] = Codec(ENTRY)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nfsverity._diff import State
+from nfsverity._difference import State
 from nfsverity_command.diff import STATES
 
 BIG = bytes(range(256)) * 2048
@@ -166,30 +166,36 @@ def test_neither_a_kept_tree_nor_the_content(nfsverity: Any, signed: Path, large
 
 
 @pytest.mark.parametrize("served", ["", "a", "b", "ab"])
-def test_trees(nfsverity: Any, serve: Any, signed: Path, newer: Path, served: str) -> None:
+def test_trees(nfsverity: Any, serve: Any, signed: Path, newer: Path, form: str, served: str) -> None:
     a = serve(signed).url + "/" if "a" in served else signed
     b = serve(newer).url + "/" if "b" in served else newer
     result = nfsverity("diff", a, b, status=5)
     lines = result.text.splitlines()
+    folder = ["added         sub/new/"] if form == "volume" else []
     assert lines[:-1] == [
         "removed       a.txt",
         "changed       big.bin",
+        *folder,
         "mode          sub/tool",
         "added         sub/new/file",
     ]
-    assert lines[-1].startswith("3 same, 1 changed, 1 mode, 1 added, 1 removed")
+    counts = "5 same, 1 changed, 1 mode, 2 added" if folder else "3 same, 1 changed, 1 mode, 1 added"
+    assert lines[-1].startswith(f"{counts}, 1 removed")
     text = nfsverity("diff", "--ranges", a, b, status=5).text
     assert "changed       big.bin\n" + "".join(f"    {line}\n" for line in RANGES.splitlines()) in text
     assert nfsverity("diff", a, a).text == ""
     below = nfsverity("diff", f"{a}/sub" if isinstance(a, Path) else f"{a}sub", newer / "sub", status=5).text
-    assert below.startswith("mode          tool\nadded         new/file\n")
+    folder = ["added         new/"] if form == "volume" else []
+    assert below.splitlines()[:-1] == [*folder, "mode          tool", "added         new/file"]
 
 
-def test_trees_as_json(nfsverity: Any, signed: Path, newer: Path) -> None:
+def test_trees_as_json(nfsverity: Any, signed: Path, newer: Path, form: str) -> None:
     report = nfsverity.json("diff", str(signed), str(newer), status=5)
+    same, added = (5, 2) if form == "volume" else (3, 1)
     assert {state: report[state] for state in STATES} == {
-        "same": 3, "changed": 1, "mode": 1, "added": 1, "removed": 1, "incomparable": 0, "failed": 0
+        "same": same, "changed": 1, "mode": 1, "added": added, "removed": 1, "incomparable": 0, "failed": 0
     }  # fmt: skip
+    assert len(report["files"]) == same + added + 3
     files = {file["path"]: file for file in report["files"]}
     assert (files["a.txt"]["b"], files["sub/new/file"]["a"]) == (None, None)
     assert files["big.bin"]["ranges"] is None, "not asked for"
@@ -197,14 +203,58 @@ def test_trees_as_json(nfsverity: Any, signed: Path, newer: Path) -> None:
     assert (odd["path_base64"], odd["state"]) == ("c3ViL2NhZuk=", "same")
 
 
-def test_a_file_that_became_a_directory(nfsverity: Any, alice: Any, signed: Path, tmp_path: Path) -> None:
+def test_a_file_that_became_a_directory(nfsverity: Any, alice: Any, signed: Path, tmp_path: Path, form: str) -> None:
     other = shutil.copytree(signed, tmp_path / "other")
     (other / "a.txt").unlink()
     (other / "a.txt").mkdir()
     (other / "a.txt" / "b").write_bytes(b"b")
     nfsverity("sign", *alice.options, other)
     lines = nfsverity("diff", signed, other, status=5).text.splitlines()
-    assert lines[:2] == ["removed       a.txt", "added         a.txt/b"]
+    folder = ["added         a.txt/"] if form == "volume" else []
+    assert lines[:-1] == ["removed       a.txt", *folder, "added         a.txt/b"]
+
+
+@pytest.mark.spec("fim-diff-5")
+@pytest.mark.parametrize("served", [False, True])
+def test_links_and_directories_of_volumes(
+    nfsverity: Any, serve: Any, alice: Any, tree: Path, tmp_path: Path, served: bool
+) -> None:
+    (tree / "link").symlink_to("a.txt")
+    (tree / "file").symlink_to("a.txt")
+    (tree / "gone").mkdir()
+    other = shutil.copytree(tree, tmp_path / "other", symlinks=True)
+    (other / "link").unlink()
+    (other / "link").symlink_to("big.bin")
+    (other / "file").unlink()
+    (other / "file").write_bytes(b"no link any more")
+    (other / "gone").rmdir()
+    nfsverity("sign", *alice.options, tree, other)
+    nfsverity("trust", "add", alice.certificate)
+    a, b = (serve(tree).url + "/", serve(other).url + "/") if served else (tree, other)
+    expected = ["removed       file -> a.txt", "added         file", "removed       gone/",
+                "changed       link -> big.bin (was a.txt)", "8 same, 1 changed, 1 added, 2 removed"]  # fmt: skip
+    assert nfsverity("diff", a, b, status=5).text.splitlines() == expected
+    report = nfsverity.json("diff", str(a), str(b), status=5)
+    (link,) = (each for each in report["files"] if each["path"] == "link")
+    assert (link["type"], link["a"]["target"], link["b"]["target"]) == ("link", "a.txt", "big.bin")
+    assert (link["a"]["size"], link["a"]["executable"], link["ranges"]) == (None, None, None)
+    assert int(link["a"]["generation"]) < int(link["b"]["generation"])
+    assert nfsverity("diff", "--quiet", a, b, status=5).out == b""
+
+
+def test_a_volume_beside_a_tree_of_records(nfsverity: Any, serve: Any, alice: Any, tree: Path, tmp_path: Path) -> None:
+    """Files are what both have."""
+    (tree / "link").symlink_to("a.txt")
+    (tree / "gone").mkdir()
+    other = shutil.copytree(tree, tmp_path / "other", symlinks=True)
+    (other / "empty").unlink()
+    nfsverity("sign", *alice.options, tree)
+    nfsverity("sign", "--per-file", *alice.options, other)
+    nfsverity("trust", "add", alice.certificate)
+    for a in (tree, serve(tree).url + "/"):
+        for b in (other, serve(other).url + "/"):
+            lines = nfsverity("diff", a, b, status=5).text.splitlines()
+            assert lines == ["removed       empty", "5 same, 1 removed"]
 
 
 @pytest.mark.spec("fim-diff-1")
@@ -236,7 +286,7 @@ def test_volumes_that_do_not_verify(
     other = serve(of_bob).url + "/" if served else of_bob
     for one in (signed, other):
         result = nfsverity("diff", one, other, status=1)
-        assert result.err.count(": untrusted: ") == (1 if form == "volume" and served else FILES)
+        assert result.err.count(": untrusted: ") == (1 if form == "volume" else FILES)
         assert "same" not in result.text
     of_file = f"{other}a.txt" if served else of_bob / "a.txt"
     assert "untrusted" in nfsverity("diff", signed / "a.txt", of_file, status=1).err

@@ -232,7 +232,8 @@ class TreeOptions(GateOptions, total=False):
     cache: str | os.PathLike[str] | bool
     """The directory of the node cache; by default (and True) the user's, False: none. It shows what was read."""
     cache_data: bool
-    """Whether the content of files that are read is kept there, too. By default it is not."""
+    """Whether the content of files that are read is kept there, too. By default it is not; nor where there is no
+    cache, since NFSVERITY_CACHE_SIZE is 0."""
     state: State
     """Where marks and accepted revocations are kept (`State(directory)`); by default the user's."""
     on_binding: Callable[[str, bytes], None]
@@ -286,6 +287,8 @@ def opened(url: str, options: TreeOptions, state: State | None) -> AsyncTree:
     )
     bindings = options.get("bindings") or Bindings()
     cache = _node_cache(options.get("cache", True))
+    if options.get("cache_data") and options.get("cache") is False:
+        raise ValueError("cache_data=True and cache=False: only one of them can be meant")
     units = unit_cache(cache.directory, _warn_units) if options.get("cache_data") and cache is not None else None
     on_binding = options.get("on_binding", announce)
     return AsyncTree(Session(where, settings, bindings, on_binding, cache, state, refused, units), where.path)

@@ -349,3 +349,8 @@ def test_a_policy_that_cannot_be_used(served: Served, user: Path, tmp_path: Path
 def test_one_certificate_is_not_a_list_of_letters() -> None:
     with pytest.raises(TypeError, match=r"trust is a list: \['me.crt'\]"):
         nfsverity.open_tree("nfsv://127.0.0.1:1/", trust="me.crt")
+
+
+def test_content_cannot_be_kept_without_a_cache() -> None:
+    with pytest.raises(ValueError, match="only one of them"):
+        nfsverity.open_tree("nfsv://localhost:1/", cache=False, cache_data=True)

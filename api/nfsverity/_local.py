@@ -23,11 +23,12 @@ from nfsverity_client.marks import Judged, MarkStore, Raise, Seen, judged
 from nfsverity_client.revocations import RevocationStore, accepted
 from nfsverity_client.state import State
 from nfsverity_client.trust_store import Bindings
-from nfsverity_proto.entry import DirectoryNode, Entry, FileNode, kind_of
+from nfsverity_proto.entry import DirectoryNode, Entry, FileNode, LinkNode, kind_of
 from nfsverity_proto.errors import (
     Absent,
     Hidden,
     IsRevoked,
+    LinkOutside,
     Mismatch,
     NotMember,
     OtherHead,
@@ -65,7 +66,7 @@ from nfsverity_store.volume_index import VolumeEntry
 from nfsverity_store.volume_view import VolumeView
 
 from ._local_content import BadRange, check_content
-from ._local_volume import look_up, members, node_error
+from ._local_volume import follow, look_up, members, node_error
 
 _MAY_BE_OLD = (Mismatch, Unsigned, Rollback, Absent, Hidden, OtherHead, NotMember, FileNotFoundError)
 """What may come from a publication that is not the present one any more."""
@@ -102,6 +103,10 @@ class FileResult:
     """Of what is unverified, where it was asked."""
     rules: tuple[tuple[Gate, Rule], tuple[Gate, Rule]] | None = field(default=None, repr=False)
     """Those at the gates open and read, by which it was judged."""
+    target: bytes | None = None
+    """Of a link that was named, and is one of the volume: where it leads, as signed. Then `verified` is the head."""
+    leads: bytes | None = None
+    """Of such a link: the path in the volume that it leads to, which is verified, too; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +131,10 @@ def locate(path: Path) -> tuple[Path, bytes]:
     """
     status = os.lstat(path)
     if stat.S_ISLNK(status.st_mode) and not path.is_dir():
-        raise Unsigned("a symbolic link is not signed: name the file that it leads to", where=str(path))
+        link = find_link(path)
+        if link is None:
+            raise Unsigned("this symbolic link is not signed: name the file that it leads to", where=str(path))
+        raise Unsigned("it is a symbolic link: name the file that it leads to", where=str(path))
     whole = path.resolve()
     start = whole if whole.is_dir() else whole.parent
     found = find_root(start)
@@ -134,6 +142,22 @@ def locate(path: Path) -> tuple[Path, bytes]:
         raise Unsigned(f"neither it nor a directory above it has a {DIRECTORY}", where=str(path))
     below = os.fsencode(whole.relative_to(found))
     return found, b"" if below == b"." else below
+
+
+def find_link(path: Path) -> tuple[Path, bytes] | None:
+    """The published volume in which a symbolic link lies, and its path there; None for what is no link of a volume."""
+    if not path.is_symlink():
+        return None
+    above = path.parent.resolve()
+    root = find_root(above)
+    if root is None or read_head(root).nodes is None:
+        return None
+    return root, os.fsencode((above / path.name).relative_to(root))
+
+
+def locate_file(path: Path) -> tuple[Path, bytes]:
+    """As `locate`; but of a link in a volume it is the place of the link itself, which `LocalTree.follow` follows."""
+    return find_link(path) or locate(path)
 
 
 @dataclass(slots=True)
@@ -244,7 +268,53 @@ class LocalTree:
                 result = FileResult(result.path, error, rules=result.rules)
             yield result if result.rules is None else self._passed(result, result.rules)
 
+    def follow(self, path: bytes) -> bytes:
+        """Where a path of a volume leads to by the links that are signed; a path of another tree as it is.
+
+        Raises `VerificationError`: `Absent` and `LinkOutside` too.
+        """
+        if not path or not isinstance(self.index, VolumeView):
+            return path
+        try:
+            return follow(self.index, self.volume_head().verified, path)[0]
+        except VerificationError as error:
+            error.where = self.url_of(path)
+            raise
+
+    def _verify_link(self, path: bytes) -> FileResult | None:
+        """What is a link in the volume, or on the disk and nothing in the volume; None for all else."""
+        view = self.index
+        if not path or not isinstance(view, VolumeView) or not self.gates.is_silent:
+            return None
+        try:
+            head = self.volume_head()
+            found = look_up(view, head.verified, path)
+        except VerificationError as error:
+            error.where = self.url_of(path)
+            return FileResult(path, error)
+        entry = None if found is None else found[0]
+        kind = _kind_at(self.root, path)
+        if (entry is None and kind != "symbolic link") or (entry and not isinstance(entry.node, LinkNode)):
+            return None
+        problem = self._node_error(path, entry, kind)
+        target = entry.node.target if entry is not None and isinstance(entry.node, LinkNode) else None
+        if problem is not None:
+            return FileResult(path, problem, target=target)
+        try:
+            leads: bytes | None = self.follow(path)
+        except (Absent, LinkOutside):
+            leads = None
+        except VerificationError as error:
+            return FileResult(path, error, target=target)
+        return FileResult(path, None, (), head.verified, head.seen_before, head.raised, target=target, leads=leads)
+
     def _verify(self, below: bytes) -> Iterator[FileResult]:
+        link = self._verify_link(below)
+        if link is not None:
+            yield link
+            if link.leads is None:
+                return
+            below = link.leads
         entry = self.index.by_path(below)
         if entry is not None and entry.is_file:
             yield self._verify_file(below)
@@ -654,6 +724,24 @@ def _list(base: Path, path: bytes) -> dict[bytes, str]:
         os.close(fd)
     found.pop(DIRECTORY_BYTES, None)
     return found
+
+
+def _kind_at(base: Path, path: bytes) -> str | None:
+    """What is at a path of the tree; None for nothing. Raises `OSError`."""
+    *above, name = path.split(b"/")
+    try:
+        fd = open_below(base, above, directory=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        mode = os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return None
+    finally:
+        os.close(fd)
+    if stat.S_ISLNK(mode):
+        return "symbolic link"
+    return "directory" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "special file"
 
 
 def _kind(item: os.DirEntry[str]) -> str:

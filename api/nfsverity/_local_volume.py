@@ -7,10 +7,12 @@ Neither is trusted: a range that does not fold to the signed root is never looke
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from nfsverity_client.links import following
 from nfsverity_proto.entry import DirectoryNode, Entry, FileNode, Key, LinkNode, key_of, key_of_path
 from nfsverity_proto.entry_range import EntryRange, entry_at, verify_range
 from nfsverity_proto.errors import Absent, Hidden, Mismatch, VerificationError
@@ -55,6 +57,23 @@ def look_up(view: VolumeView, head: Verified, path: bytes) -> tuple[Entry, Volum
     except ValueError as error:
         raise _damaged(str(error)) from error
     return None if entry is None else (entry, rows[found.entries.index(entry)])
+
+
+def follow(view: VolumeView, head: Verified, path: bytes, *, last: bool = True) -> tuple[bytes, Entry | None]:
+    """Where a path leads to by the links that were signed, as `nfsverity_client.volume.follow` for what is served.
+
+    Raises `Absent`, `LinkOutside`, and what `look_up` raises.
+    """
+    walk = following(path, last=last)
+    with contextlib.closing(walk):
+        try:
+            here = next(walk)
+            while True:
+                found = look_up(view, head, here)
+                here = walk.send(None if found is None else found[0])
+        except StopIteration as end:
+            leads: tuple[bytes, Entry | None] = end.value
+            return leads
 
 
 def _range(view: VolumeView, head: Verified, key: Key, most: int) -> tuple[EntryRange, list[VolumeEntry]]:

@@ -7,17 +7,16 @@ Nothing here is the server's word: a range that does not fold to the signed root
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nfsverity_proto import messages as m
-from nfsverity_proto.entry import Entry, FileNode, Key, LinkNode, key_of, key_of_path
+from nfsverity_proto.entry import Entry, FileNode, Key, key_of, key_of_path
 from nfsverity_proto.entry_range import EntryRange, entry_at, verify_range
 from nfsverity_proto.errors import (
-    Absent,
-    LinkOutside,
     MalformedMessage,
     Mismatch,
     OtherHead,
@@ -26,19 +25,17 @@ from nfsverity_proto.errors import (
 )
 from nfsverity_proto.hashes import Hash, hash_by_number
 from nfsverity_proto.member import verify_listed
-from nfsverity_proto.path import split_path
 from nfsverity_proto.tree import root
 from nfsverity_proto.verification import Verified
 
 from .heads import HEADS_MAX
+from .links import following
 
 if TYPE_CHECKING:
     from .connection import Held
     from .session import Session
 
 ENTRIES_AT_ONCE = 512
-LINKS_MAX = 40
-"""Links that are followed for one path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,62 +233,29 @@ def _member(
     return Member(entry, verified, content)
 
 
-def target_of(path: bytes, target: bytes) -> bytes:
-    """The path that a link at `path` leads to, by names alone. Raises `LinkOutside` (fim-link-1), `ValueError`."""
-    names = list(split_path(path))[:-1]
-    if target.startswith(b"/"):
-        raise LinkOutside("the link is absolute", found=_text(target))
-    for name in target.split(b"/"):
-        if name in (b"", b"."):
-            continue
-        if name == b"..":
-            if not names:
-                raise LinkOutside("the link leads above the root of the volume", found=_text(target))
-            names.pop()
-        else:
-            names.append(name)
-    found = b"/".join(names)
-    split_path(found)
-    return found
-
-
-async def follow(session: Session, head: Verified, path: bytes) -> tuple[bytes, Entry | None]:
+async def follow(session: Session, head: Verified, path: bytes, *, last: bool = True) -> tuple[bytes, Entry | None]:
     """The path and the entry that a path leads to once all links in it are followed; no entry for the root.
 
-    A ".." in a target is what is above the directory that was come to, as for those who follow links on a disk.
+    Without `last`, its last name is not followed where it is a link.
     Raises `Absent`, `LinkOutside`, and what `look_up` raises.
     """
-    followed = 0
-    names = list(reversed(split_path(path)))
-    done = b""
+    walk = following(path, last=last)
     entry: Entry | None = None
-    while names:
-        name = names.pop()
-        if name == b"..":
-            if not done:
-                raise LinkOutside("a link leads above the root of the volume")
-            done, entry = done.rpartition(b"/")[0], None
-            continue
-        here = done + b"/" + name if done else name
-        entry = await look_up(session, head, here)
-        if entry is None:
-            raise Absent("the volume has nothing of this name")
-        if isinstance(entry.node, LinkNode):
-            followed += 1
-            if followed > LINKS_MAX:
-                raise Absent(f"more than {LINKS_MAX} links, one after the other")
-            target_of(here, entry.node.target)
-            names += [one for one in reversed(entry.node.target.split(b"/")) if one not in (b"", b".")]
-            entry = None
-        else:
-            done = here
-    if done and entry is None:
-        entry = await look_up(session, head, done)
-    return done, entry
+    with contextlib.closing(walk):
+        try:
+            here = next(walk)
+            while True:
+                entry = await look_up(session, head, here)
+                here = walk.send(entry)
+        except StopIteration as end:
+            found: tuple[bytes, Entry | None] = end.value
+            return found
 
 
-async def find(session: Session, path: bytes) -> tuple[bytes, Entry | None] | None:
+async def find(session: Session, path: bytes, *, last: bool = True) -> tuple[bytes, Entry | None] | None:
     """Where a path leads to in the volume that the server serves, links followed; None where it serves none.
+
+    Without `last`, its last name is not followed where it is a link.
 
     Raises `Absent`, `LinkOutside` and other verdicts, `StatusError`, `PeerError`.
     """
@@ -300,7 +264,7 @@ async def find(session: Session, path: bytes) -> tuple[bytes, Entry | None] | No
         if head is None:
             return None
         try:
-            return await follow(session, head.verified, path)
+            return await follow(session, head.verified, path, last=last)
         except NewHead:
             newer = await session.heads.after(head)
             if newer is None:
@@ -309,7 +273,3 @@ async def find(session: Session, path: bytes) -> tuple[bytes, Entry | None] | No
                 ) from None
             head = newer
     raise OtherHead("the volume changes faster than it can be read")
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "backslashreplace")

@@ -28,6 +28,8 @@ FILE_FIELDS = {
     "seen_before": "whether a version of it was accepted here before; else an older one passes; null: not known",
     "size": "as signed (decimal string), or null",
     "ranges": "bad bytes: offset and length (decimal strings), and expected and found, hashes of the first unit",
+    "target": "where it leads, of a link that was named and is signed; else null",
+    "target_base64": "only where that is not UTF-8",
     "unverified": "which rule of the policy let it pass without being verified, or null",
     "error": "why it did not verify (as below), or null",
 }
@@ -61,6 +63,8 @@ class Checked:
     """Why it passed though it is not verified: which rule lets it."""
     verdict: str | None = None
     """Of what is unverified, where it was asked."""
+    target: bytes | None = None
+    """Of a link of a volume: where it leads. Then `verified` is the head."""
 
 
 @dataclass(slots=True)
@@ -121,10 +125,20 @@ class Checks:
     def good_bytes(self) -> int:
         return sum(_size(checked) or 0 for checked in self.files if checked.error is None)
 
+    @property
+    def links(self) -> int:
+        """How many are links, and as signed."""
+        return sum(checked.target is not None and checked.error is None for checked in self.files)
+
+    @property
+    def good(self) -> int:
+        """How many are files that were verified."""
+        return len(self.files) - len(self.bad) - self.unverified - self.links
+
     def fields(self) -> dict[str, Any]:
         return {
             "files": [_file_fields(checked) for checked in self.files],
-            "verified": len(self.files) - len(self.bad) - self.unverified,
+            "verified": self.good,
             "unverified": self.unverified,
             "failed": len(self.bad),
             "bytes": str(self.good_bytes),
@@ -132,8 +146,9 @@ class Checks:
 
     def summary(self) -> str:
         """What was verified, and whose it is."""
-        good = len(self.files) - len(self.bad) - self.unverified
-        lines = [f"{count_text(good, 'file')} verified, {count_text(self.good_bytes, 'byte')}"]
+        lines = [f"{count_text(self.good, 'file')} verified, {count_text(self.good_bytes, 'byte')}"]
+        if self.links:
+            lines[0] = f"{count_text(self.links, 'link')} as signed; {lines[0]}"
         if self.bad:
             lines[0] += f"; {count_text(len(self.bad), 'file')} not"
         if self.unverified:
@@ -141,9 +156,9 @@ class Checks:
         identities: dict[tuple[bytes, bytes, str], list[int]] = {}
         for checked in self.files:
             if checked.verified is not None:
-                file = checked.verified.file
+                of = checked.verified
                 signers = " and ".join(f'"{signer.certificate.subject}"' for signer in checked.verified.signers)
-                identities.setdefault((file.volume, file.label, signers), []).append(file.when.generation)
+                identities.setdefault((of.volume, of.label, signers), []).append(of.when.generation)
         for (volume, label, signers), generations in identities.items():
             first, last = min(generations), max(generations)
             generation = f"generation {first}" if first == last else f"generations {first} to {last}"
@@ -167,7 +182,9 @@ def _verdict(checked: Checked) -> str | None:
 
 
 def _size(checked: Checked) -> int | None:
-    return None if checked.verified is None else checked.verified.content.tree.size
+    if checked.verified is None or checked.target is not None:
+        return None
+    return checked.verified.content.tree.size
 
 
 def _file_fields(checked: Checked) -> dict[str, Any]:
@@ -188,6 +205,7 @@ def _file_fields(checked: Checked) -> dict[str, Any]:
             }
             for place in checked.ranges
         ],
+        **({"target": None} if checked.target is None else name_fields("target", checked.target)),
         "unverified": checked.unverified,
         "error": None if checked.error is None else error_fields(checked.error),
     }

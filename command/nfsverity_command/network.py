@@ -13,8 +13,19 @@ from nfsverity_client.opening import UnverifiedReader, open_at
 from nfsverity_client.pipeline import in_order
 from nfsverity_client.presentation import Presentation
 from nfsverity_client.session import Session, Settings
+from nfsverity_client.volume import find
 from nfsverity_proto import messages as m
-from nfsverity_proto.errors import Mismatch, NfsVerityError, OtherHead, StatusError, Unsigned, VerificationError
+from nfsverity_proto.entry import LinkNode
+from nfsverity_proto.errors import (
+    Absent,
+    LinkOutside,
+    Mismatch,
+    NfsVerityError,
+    OtherHead,
+    StatusError,
+    Unsigned,
+    VerificationError,
+)
 from nfsverity_proto.member import kind_of_record
 from nfsverity_proto.record import Fingerprint, decode_record
 from nfsverity_proto.statement import Kind
@@ -92,6 +103,25 @@ async def check(session: Session, path: bytes, meter: Meter) -> Checked:
     first, *more = ranges
     places = [place for place, _ in ranges if place is not None]
     return Checked(url, path, reader.verified, first[1], places, len(more), reader.seen_before)
+
+
+async def check_link(session: Session, path: bytes, add: Callable[[Checked], None]) -> bool:
+    """The link of a volume that a path names, if it does; whether there is something in the volume to go on with.
+
+    Raises as `check_volume`.
+    """
+    found = await find(session, path, last=False)
+    at, entry = (path, None) if found is None else found
+    head = session.heads.accepted
+    if head is None or entry is None or not isinstance(entry.node, LinkNode):
+        return True
+    url, target = session.url_of(at), entry.node.target
+    add(Checked(url, at, head.verified, seen_before=head.seen_before, target=target))
+    try:
+        await find(session, path)
+    except (Absent, LinkOutside):
+        return False
+    return True
 
 
 async def check_volume(session: Session, path: bytes, meter: Meter, add: Callable[[Checked], None]) -> None:

@@ -13,7 +13,7 @@ import click
 from . import ending
 from .caching import CACHE_FIELDS, Caching, cache_option, caching
 from .checked import FILE_FIELDS, Checked, Checks, Range
-from .failure import Exit, error_fields, status_of, tell
+from .failure import Exit, error_fields, say, status_of, tell
 from .frame import Command, policy_options, presentation_option, timeout_option, trust_options
 from .output import count_text, name_fields, printable, write_json
 from .parameters import TARGET
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from nfsverity_proto.url import Url
 
     from .belief import Belief
+
+
+_LEADS_OUT = "nfsverity: {} leads to nothing in the volume: what is there, if anything, was not looked at"
 
 
 @click.command(
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
         "files": "one object for each file, good or bad, with:",
         **{", ".join(f"files.{name}" for name in names.split(", ")): text for names, text in FILE_FIELDS.items()},
         "verified, unverified, failed": "numbers of files",
+        "links": "number of links that were named and are as signed; what they lead to in the volume is in `files`",
         "bytes": "of the files that were verified, a decimal string",
         **CACHE_FIELDS,
         "skipped": "links and special files on this machine: path (or path_base64) and reason",
@@ -82,7 +86,10 @@ def command(
 
     Everything that is wrong is reported, not only the first: each bad file, and which bytes of it where the
     hashes tell; files without a record; records without a file. Nothing is waited for: a file that is being
-    updated is reported as that. A path names a file or directory in a signed tree on this machine.
+    updated is reported as that. A path names a file, directory or link in a signed tree on this machine.
+
+    Of a volume, links and directories are verified, too. A link that is named is verified itself, and so is what it
+    leads to in the volume; what is outside of that is nobody's word here, and told as not looked at.
     """
     from . import belief
 
@@ -118,6 +125,7 @@ def command(
                 "command": "verify",
                 "status": int(status),
                 **checks.fields(),
+                "links": checks.links,
                 **use.fields(),
                 "skipped": [{**name_fields("path", path), "reason": reason} for path, reason in skipped],
                 "errors": [error_fields(error) for error in errors],
@@ -157,11 +165,11 @@ def _verify_exported(exported: Path, file: Path, path: str | None, believed: Bel
 
 
 def _verify_local(path: Path, believed: Belief, checks: Checks, skipped: list[tuple[bytes, str]], shows: Meter) -> None:
-    from nfsverity._local import LocalTree, locate
+    from nfsverity._local import LocalTree, locate_file
 
     from .belief import announce
 
-    root, below = locate(path)
+    root, below = locate_file(path)
     tree = LocalTree(
         root,
         believed.trust,
@@ -178,6 +186,8 @@ def _verify_local(path: Path, believed: Belief, checks: Checks, skipped: list[tu
         shows.expect(tree.size(below))
         for result in tree.verify(below):
             checks.add(_checked(tree, result))
+            if result.target is not None and result.error is None and result.leads is None:
+                say(_LEADS_OUT.format(tree.url_of(result.path)))
         skipped += tree.skipped
 
 
@@ -188,7 +198,15 @@ def _checked(tree: LocalTree, result: FileResult) -> Checked:
     url = tree.url_of(result.path)
     if result.unverified is not None:
         return Checked(url, result.path, None, unverified=result.unverified, verdict=result.verdict)
-    return Checked(url, result.path, result.verified, result.error, ranges, seen_before=result.seen_before)
+    return Checked(
+        url,
+        result.path,
+        result.verified,
+        result.error,
+        ranges,
+        seen_before=result.seen_before,
+        target=result.target,
+    )
 
 
 def _hex(hash: bytes | None) -> str | None:
@@ -203,11 +221,14 @@ def _verify_served(
     async def run() -> None:
         from nfsverity_client.pipeline import in_order
 
-        from .network import FILES_AT_ONCE, check, check_volume, files_below, session_for
+        from .network import FILES_AT_ONCE, check, check_link, check_volume, files_below, session_for
 
         async with session_for(url, believed, timeout, presentation=presentation, caching=use) as session:
             if await session.heads.current() is not None:
-                await check_volume(session, url.path, shows, checks.add)
+                if await check_link(session, url.path, checks.add):
+                    await check_volume(session, url.path, shows, checks.add)
+                else:
+                    say(_LEADS_OUT.format(url))
                 return
             found = await files_below(session, url.path)
             shows.expect(sum(size for _, size in found))

@@ -18,6 +18,7 @@
 #include "calls.h"
 #include "entries.h"
 #include "paths.h"
+#include "ranges.h"
 #include "session.h"
 
 enum { HEADS_MAX = 8 }; /* that are followed while nothing has been listed yet */

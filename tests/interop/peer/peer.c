@@ -20,6 +20,7 @@
 #include "arguments.h"
 #include "calls.h"
 #include "paths.h"
+#include "ranges.h"
 #include "session.h"
 #include "verify.h"
 

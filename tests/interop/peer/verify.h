@@ -43,13 +43,8 @@ const char *verify_member(const struct bytes *record, const struct verified *hea
                           struct verified *out);
 /* The same for a fim_exported: its head, then its record (fim-export-2). */
 const char *verify_exported(const struct bytes *data, const struct expected *expected, struct verified *out);
-/* No verdict: the peer's trouble. The answer is no range of the volume, or lacks a neighbour that it should have. */
-#define NOT_SHOWN "malformed-reply"
-/* NULL if the range is one of the volume, and breaks none of its rules; else a verdict, or NOT_SHOWN. */
-const char *verify_range(const struct verified *head, const fim_range *range);
-/* The same, and the entry at a place, in the range; NULL if it is shown that there is none (fim-range-3). */
-const char *find_entry(const struct verified *head, const fim_range *range, const struct bytes *parent,
-                       const struct bytes *name, const fim_entry **found);
+/* Of a file or a member that was verified: the tree of its content. */
+void make_content_tree(struct verified *out);
 void free_verified(struct verified *verified);
 
 #endif

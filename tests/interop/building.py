@@ -21,7 +21,7 @@ GENERATED = ("-Wall", "-Werror", "-Wno-unused-variable")
 MADE = ("fim_xdr", "fip_xdr", "fip_svc", "fip_clnt")
 """By rpcgen."""
 FORMAT = ("entries", "paths", "tree", "canonical")
-VERIFIER = ("verify", "members", "ranges", "certificates", "signatures", "decoding", "revoked", *FORMAT)
+VERIFIER = ("verify", "members", "ranges", "certificates", "signatures", "decoding", "marks", "revoked", *FORMAT)
 PROGRAMS = {
     "peer": ("peer", "calls", "session", "arguments", *VERIFIER),
     "peer-small": ("peer-small", "calls", "session", "arguments", *VERIFIER),

@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The verifier in C runs the test vectors of verification that it can be told of on its command line.
 
-It pins signers without limits, accepts all that it knows, keeps no marks of files, and gets to know what is revoked
+It pins signers without limits, accepts all that it knows, has its marks in a file, and gets to know what is revoked
 from revocations only: so where a vector has revoked items, a signer of ours, pinned beside, revokes them first.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 from functools import cache
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from oracle import records, signers, volumes
 from vectors.form import unpacked
@@ -48,7 +51,7 @@ def certificates() -> dict[str, bytes]:
 
 def can_be_told(vector: Json) -> bool:
     given = vector["input"]
-    told = given["record"] is not None and given["accepted"] is None and given["read"] is None and not given["marks"]
+    told = given["record"] is not None and given["accepted"] is None and given["read"] is None
     told = told and given["volumes"] is not None and len(given["volumes"]) == 1
     told = told and 0 < len(given["trust"]) < PINS_MAX
     told = told and all(entry == NO_LIMITS | {"anchor": entry["anchor"]} for entry in given["trust"])
@@ -64,13 +67,16 @@ TOLD = [vector for vector in load("verification") if can_be_told(vector)]
 
 
 def test_enough_can_be_told() -> None:
+    marked = [vector["outcome"] for vector in TOLD if vector["input"]["marks"]]
+    assert len(marked) > 25
+    assert {"verified", "rollback", "equivocation", "wrong-kind"} <= set(marked)
     with_revocations = [vector for vector in TOLD if "revocations" in vector.get("flags", ())]
     assert len(TOLD) > 300
     assert {vector["input"]["wanted"] for vector in with_revocations} == {records.FILE, records.REVOCATION}
     assert {vector["outcome"] for vector in with_revocations} > {"verified", "revoked", "unsupported", "record-expired"}
 
 
-@pytest.mark.spec("fim-ver-4", "fim-rev-3", "fim-rev-4", "fim-kind-3")
+@pytest.mark.spec("fim-ver-4", "fim-rev-3", "fim-rev-4", "fim-kind-3", "fim-mark-6", "fim-mark-8", "fim-head-2")
 def test_the_vectors(programs: Path, tmp_path: Path) -> None:
     """All in one test: each is a short run of the program."""
     different = [
@@ -79,6 +85,15 @@ def test_the_vectors(programs: Path, tmp_path: Path) -> None:
         if (found := verdict(programs / "check", tmp_path, vector["input"])) != vector["outcome"]
     ]
     assert different == []
+
+
+def line_of(mark: Json, pins: list[bytes]) -> str:
+    """As the program keeps it."""
+    key = x509.load_der_x509_certificate(certificates()[mark["signer"]]).public_key()
+    spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    words = [hashlib.sha256(pins[mark["entry"]]).hexdigest(), mark["volume"], mark["kind"], mark["path"] or "-"]
+    words += [spki.hex(), mark["generation"], mark["tag"]["hash"], mark["tag"]["digest"]]
+    return " ".join(map(str, words)) + "\n"
 
 
 def verdict(program: Path, folder: Path, given: Json) -> str:
@@ -100,7 +115,9 @@ def verdict(program: Path, folder: Path, given: Json) -> str:
     names = [folder / f"revocation-{at}" for at in range(len(revocations))]
     for path, data in zip(names, revocations, strict=True):
         path.write_bytes(data)
-    words: list[str | Path | bytes] = [program, folder / "record", folder / "content", given["volumes"][0]]
+    (folder / "marks").write_text("".join(line_of(mark, pins) for mark in given["marks"]))
+    words: list[str | Path | bytes] = [program, "-m", folder / "marks", folder / "record", folder / "content"]
+    words.append(given["volumes"][0])
     words += [unpacked(given["path"]), folder / "pins", given["now"], *names]
     done = subprocess.run(words, capture_output=True, text=True, timeout=20)
     assert done.stderr == ""

@@ -114,10 +114,21 @@ class Peer:
         volume: bytes = VOLUME,
         now: int | None = None,
         program: str = "peer",
+        marks: Path | None = None,
     ) -> tuple[int, bytes, str]:
         """Exit status, what was delivered, and the verdict (or what the trouble was)."""
-        words = [self.folder / program, HOST, str(port), volume.hex(), path, self.certificate, presentation]
-        done = subprocess.run([*words, *([] if now is None else [str(now)])], capture_output=True, timeout=60)
+        words: list[str | Path] = [
+            self.folder / program,
+            HOST,
+            str(port),
+            volume.hex(),
+            path,
+            self.certificate,
+            presentation,
+        ]
+        if now is not None or marks is not None:
+            words.append(str(int(time.time()) if now is None else now))
+        done = subprocess.run([*words, *([] if marks is None else [marks])], capture_output=True, timeout=60)
         return done.returncode, done.stdout, done.stderr.decode().strip()
 
 

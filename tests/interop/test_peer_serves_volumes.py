@@ -12,6 +12,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -263,6 +264,37 @@ def test_hashes(programs: Path, user: Nfsverity, tmp_path: Path, hash: str) -> N
     with volume.served() as served:
         assert len(user.json("verify", served.url)["files"]) == len(FILES)
         assert user("cat", f"{served.url}/a-b").out == FILES["a-b"]
+
+
+# What was exported
+
+
+@pytest.mark.spec("fim-export-1", "fim-export-2", "fim-export-3", "fim-rest-2")
+def test_what_was_exported_verifies(volume: Volume, tmp_path: Path) -> None:
+    """By the peer, with nothing but the certificate; and of an older head no more, with the mark of a newer one."""
+    root, marks = volume.published.root, tmp_path / "marks"
+    id = read_head(root).volume.hex()
+
+    def check(exported: Path, path: str, content: Path, volume_id: str = id) -> str:
+        words = [exported, content, volume_id, os.fsencode(path), volume.certificate, str(int(time.time()))]
+        done = subprocess.run(
+            [volume.programs / "check", "-m", marks, *words], capture_output=True, text=True, timeout=60
+        )
+        assert done.stderr == ""
+        return done.stdout.strip()
+
+    for number, name in enumerate(("README", "empty", "a-b", "many/0007", "/".join("d" * 40) + "/deep")):
+        volume.user("export", root / name, "-o", tmp_path / f"{number}.fim")
+        assert check(tmp_path / f"{number}.fim", name, root / name) == "verified"
+    exported = tmp_path / "0.fim"
+    assert check(exported, "a-b", root / "README") == "wrong-path"
+    assert check(exported, "README", root / "README", bytes(16).hex()) == "wrong-volume"
+    assert check(exported, "README", root / "empty") == "mismatch"
+    (root / "empty").write_bytes(b"no more")
+    volume.sign()
+    assert check(exported, "README", root / "README") == "verified"
+    assert check(volume.exported, "README", root / "README") == "verified"
+    assert check(exported, "README", root / "README") == "rollback"
 
 
 # Both servers

@@ -2,12 +2,12 @@
  * SPDX-License-Identifier: BSD-3-Clause */
 /* Verifies a file that lies here against its record.
  *
- * usage: check RECORD CONTENT VOLUME PATH CERTIFICATES NOW [REVOCATION ...]
+ * usage: check [-m MARKS] RECORD CONTENT VOLUME PATH CERTIFICATES NOW [REVOCATION ...]
  *
  * RECORD may be a fim_exported, too, and then CONTENT may be "-": its content is not looked at.
  * RECORD, CONTENT and REVOCATION are files, VOLUME is a volume ID in hexadecimal, CERTIFICATES a file in PEM with up to
  * 8 certificates, each of them pinned, NOW in Unix seconds. Prints the verdicts of the revocations, one after the other,
- * each judged by what those before it revoke, and then that of the file. */
+ * each judged by what those before it revoke, and then that of the file. MARKS is the file in which marks are kept. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,7 +39,7 @@ static const char *check_content(const struct verified *version, const struct by
         fold(tree, 0, tree->n, tree->height, 0, leaves, no_hash, NULL, root);
         free(leaves);
     }
-    if (compare(root, version->root->fim_hash_val, tree->hash->length))
+    if (compare(root, version->root.fim_hash_val, tree->hash->length))
         return "mismatch";
     return "verified";
 }
@@ -48,12 +48,19 @@ int main(int count, char **words)
 {
     struct expected expected = {0};
     struct revoked revoked = {0};
+    struct marks marks = {0};
     struct bytes record, content = {NULL, 0};
     struct verified version;
     const char *verdict;
 
+    if (count > 2 && strcmp(words[1], "-m") == 0) {
+        marks.file = words[2];
+        expected.marks = &marks;
+        count -= 2;
+        words += 2;
+    }
     if (count < 7 || !parse_volume(words[3], expected.volume)) {
-        fprintf(stderr, "usage: check RECORD CONTENT VOLUME PATH CERTIFICATES NOW [REVOCATION ...]\n");
+        fprintf(stderr, "usage: check [-m MARKS] RECORD CONTENT VOLUME PATH CERTIFICATES NOW [REVOCATION ...]\n");
         return 2;
     }
     record = read_file(words[1]);

@@ -2,9 +2,9 @@
  * SPDX-License-Identifier: BSD-3-Clause */
 /* Lists a directory of a volume, verified: all of it, under one head.
  *
- * usage: listing HOST PORT VOLUME PATH CERTIFICATES COUNT [NOW]
+ * usage: listing HOST PORT VOLUME PATH CERTIFICATES COUNT [NOW [MARKS]]
  *
- * PATH is empty for the root; of a file or link, itself is listed. COUNT is how many entries are asked for at once.
+ * MARKS is the file in which marks are kept. PATH is empty for the root; of a file or link, itself is listed. COUNT is how many entries are asked for at once.
  * Prints for each entry a letter (f, x for an executable file, l, d), its name and, of a link, the target; each ends
  * with a zero byte, which is in no name. The listing is whole if the exit status is 0; else it is as that of `peer`.
  *
@@ -152,25 +152,25 @@ static bool list_path(const struct bytes *path)
 
 int main(int count, char **words)
 {
-    if (count < 7 || count > 8 || !parse_volume(words[3], expected.volume) || atoi(words[6]) < 3 ||
+    if (count < 7 || count > 9 || !parse_volume(words[3], expected.volume) || atoi(words[6]) < 3 ||
         atoi(words[6]) > FIP_ENTRIES_MAX) {
-        fprintf(stderr, "usage: listing HOST PORT VOLUME PATH CERTIFICATES COUNT [NOW]\n");
+        fprintf(stderr, "usage: listing HOST PORT VOLUME PATH CERTIFICATES COUNT [NOW [MARKS]]\n");
         return 2;
     }
     expected.path = (struct bytes){words[4], strlen(words[4])};
     read_certificates(words[5], expected.certificates, PINS_MAX);
-    expected.now = count == 8 ? strtoll(words[7], NULL, 10) : time(NULL);
+    expected.now = count >= 8 ? strtoll(words[7], NULL, 10) : time(NULL);
     most = atoi(words[6]);
     connect_to(words[1], words[2]);
-    ask_revocation();
-    ask_head();
+    begin_session(count == 9 ? words[8] : NULL);
+    begin_with_head();
     if (!has_head)
         trouble_with_peer("the server has no volume");
     for (int heads = 1; !list_path(&expected.path); heads++) { /* all of one head (fim-head-3) */
         uint64_t before = head_generation();
         if (listed || heads == HEADS_MAX)
             end_with("stale");
-        ask_head();
+        begin_with_head();
         if (head_generation() == before)
             trouble_with_peer("malformed-reply: another head than the one that the server gives"); /* fip-entries-3 */
     }

@@ -2,11 +2,11 @@
  * SPDX-License-Identifier: BSD-3-Clause */
 /* Reads a file from a server of the File Integrity Protocol, verifies it, and writes its bytes to standard output.
  *
- * usage: peer HOST PORT VOLUME PATH CERTIFICATES PRESENTATION [NOW]
+ * usage: peer HOST PORT VOLUME PATH CERTIFICATES PRESENTATION [NOW [MARKS]]
  *
  * VOLUME is a volume ID in hexadecimal, CERTIFICATES a file in PEM: the signers that are believed. PRESENTATION is
- * ahead, on-demand, inline or reconstruct, or plain, which verifies nothing; NOW is in Unix seconds. Exit status: 0; 1 and the name of a verdict;
- * 2 usage; 3 trouble with the peer; 4 trouble here. A revocation that is not accepted is named on standard error.
+ * ahead, on-demand, inline or reconstruct, or plain, which verifies nothing; NOW is in Unix seconds, MARKS the file in
+ * which marks are kept. Exit status: 0; 1 and the name of a verdict; 2 usage; 3 trouble with the peer; 4 trouble here. A revocation that is not accepted is named on standard error.
  *
  * Where a volume is served, its head is verified first, and all else by it: also that there is no such file.
  *
@@ -30,6 +30,7 @@
 enum {
     CHUNK = FIP_DATA_MIN, /* bytes that are read at once, where a unit is no larger: granted without asking */
     KNOWN = 1024,         /* nodes that are remembered */
+    HEADS_MAX = 8,        /* that are followed until a file is there or shown not to be */
     PROOF_MAX = 8192,     /* the bound of fip_proof, which has no name there */
 };
 
@@ -92,23 +93,29 @@ static const char *judge(const struct bytes *received, struct verified *out, uin
     }
     verdict = verify_member(received, &head, &expected, out);
     if (verdict != NULL && strcmp(verdict, "other-head") == 0) {
-        ask_head();
-        verdict = verify_member(received, &head, &expected, out);
+        verdict = ask_head();
+        if (verdict != NULL && (strcmp(verdict, "rollback") == 0 || strcmp(verdict, "equivocation") == 0))
+            end_with(verdict);
+        if (verdict == NULL)
+            verdict = verify_member(received, &head, &expected, out);
     }
     *found = head_generation();
     return verdict;
 }
 
-/* The server says that there is no such file: in a volume it has to show it (fip-vol-2). */
-static _Noreturn void end_without_file(void)
+/* The server says that there is no such file, or no record of it: in a volume it has to show it (fip-vol-2). Returns if
+ * it has a newer head now, under which it may be otherwise. */
+static void end_without_file(const char *otherwise)
 {
+    static int heads;
     struct bytes parent, name;
     fip_entries_result result;
     const fim_entry *found;
     const char *verdict;
+    fip_status status;
 
     if (!has_head)
-        trouble_with_peer("the server has no such file");
+        otherwise == NULL ? trouble_with_peer("the server has no such file") : end_with(otherwise);
     split_path(&expected.path, &parent, &name);
     fip_entries_args arguments = {
         {head.statement.hash, {hash_of(head.statement.hash)->length, (char *)head.tag}},
@@ -116,26 +123,45 @@ static _Noreturn void end_without_file(void)
         {name.size, name.data},
         2,
     };
-    if (CALL(FIPPROC_ENTRIES, entries, &arguments, &result) != FIP_OK)
+    status = CALL(FIPPROC_ENTRIES, entries, &arguments, &result);
+    if (status == FIP_CHANGED && ++heads < HEADS_MAX) {
+        uint64_t before = head_generation();
+        begin_with_head();
+        if (head_generation() > before)
+            return;
+        trouble_with_peer("malformed-reply: another head than the one that the server gives"); /* fip-entries-3 */
+    }
+    if (status != FIP_OK)
         trouble_with_peer("the server does not show that there is no such file");
     verdict = find_entry(&head, &result.fip_entries_result_u.ok.range, &parent, &name, &found);
-    if (verdict == NULL)
-        end_with(found != NULL ? "hidden" : "absent");
-    if (strcmp(verdict, NOT_SHOWN) == 0)
+    if (verdict != NULL && strcmp(verdict, NOT_SHOWN) == 0)
         trouble_with_peer("malformed-reply: a range that does not show what it was asked for");
-    end_with(verdict);
+    if (verdict != NULL)
+        end_with(verdict);
+    if (found == NULL)
+        end_with("absent");
+    if (found->node.type == FIM_ENTRY_FILE)
+        end_with("hidden");
+    fprintf(stderr, "not a file, but a %s\n", found->node.type == FIM_ENTRY_LINK ? "link" : "directory");
+    exit(4);
+}
+
+static void keep_record(const struct bytes *received)
+{
+    struct bytes kept = {allocated(received->size), received->size};
+
+    copy(kept.data, received->data, received->size);
+    free(record.data);
+    record = kept;
 }
 
 /* Verify a record that was received, and read by it from now on. */
 static void take_record(const char *data, size_t size)
 {
-    struct bytes received = {allocated(size), size};
     const char *verdict;
 
-    copy(received.data, data, size);
+    keep_record(&(struct bytes){(char *)data, size});
     forget_version();
-    free(record.data);
-    record = received;
     verdict = judge(&record, &version, &generation);
     if (verdict != NULL)
         end_with(verdict);
@@ -154,10 +180,10 @@ static void resolve(void)
     fip_resolve_args arguments = {{0, NULL}, {expected.path.size, expected.path.data}};
     fip_resolve_result result;
 
-    if (CALL(FIPPROC_RESOLVE, resolve, &arguments, &result) != FIP_OK) {
+    while (CALL(FIPPROC_RESOLVE, resolve, &arguments, &result) != FIP_OK) {
         if (pinned)
             end_with("stale");
-        end_without_file();
+        end_without_file(NULL);
     }
     take_handle(&result.fip_resolve_result_u.ok.object);
     FREE(resolve, &result);
@@ -168,12 +194,14 @@ static void resolve(void)
 static fip_status call_file(unsigned int procedure, xdrproc_t arguments_xdr, void *arguments, xdrproc_t result_xdr,
                             void *result, size_t size)
 {
-    fip_status status;
+    fip_status status = FIP_BAD_HANDLE;
 
     for (int tries = 0; tries < 2; tries++) {
         *(fip_handle *)arguments = handle;
         status = call(procedure, arguments_xdr, arguments, result_xdr, result, size);
-        if (status != FIP_BAD_HANDLE)
+        if (status == FIP_UNSIGNED && !pinned)
+            end_without_file("unsigned");
+        else if (status != FIP_BAD_HANDLE)
             break;
         resolve();
     }
@@ -184,7 +212,7 @@ static fip_status call_file(unsigned int procedure, xdrproc_t arguments_xdr, voi
     case FIP_UPDATING:
         return status;
     case FIP_UNSIGNED:
-        end_with(pinned ? "stale" : "unsigned");
+        end_with("stale");
     default:
         fprintf(stderr, "status %d to procedure %u\n", status, procedure);
         trouble_with_peer("the server does not serve the file");
@@ -229,13 +257,23 @@ static void settle(enum outcome trouble)
             trouble_with_peer("malformed-reply: the record that is known"); /* fip-record-4 */
         if (judge(&received, &other, &other_generation) == NULL) {
             bool newer = other_generation > generation;
-            free_verified(&other);
-            if (newer && pinned)
+            bool same = other.tree.hash == version.tree.hash &&
+                        compare(other.tag, version.tag, version.tree.hash->length) == 0;
+            if (newer && pinned && !same)
                 end_with("stale");
-            if (newer) {
+            if (newer && !pinned) {
+                free_verified(&other);
                 take_record(received.data, received.size);
                 FREE(record, &result);
                 return;
+            }
+            if (same) { /* with other signatures, or of a member under a newer head: a pinned reader goes on */
+                keep_record(&received);
+                free_verified(&version);
+                version = other;
+                generation = other_generation;
+            } else {
+                free_verified(&other);
             }
         }
     }
@@ -273,7 +311,7 @@ static const unsigned char *anchor(uint64_t a, uint64_t b, unsigned int *level)
             place->index == a >> *level)
             return place->value;
     }
-    return (unsigned char *)version.root->fim_hash_val;
+    return (unsigned char *)version.root.fim_hash_val;
 }
 
 struct proof {
@@ -472,7 +510,7 @@ static enum outcome for_each_chunk(uint64_t from, enum outcome (*read)(uint64_t,
 
 static bool is_root(const unsigned char *value)
 {
-    return compare(value, version.root->fim_hash_val,
+    return compare(value, version.root.fim_hash_val,
                   version.tree.hash->length) == 0;
 }
 
@@ -585,12 +623,13 @@ static bool fetch(enum outcome *outcome)
     uint64_t units;
     size_t proof = 0;
 
-    if (status == FIP_UNSIGNED)
-        end_with("unsigned");
+    if (status == FIP_UNSIGNED || status == FIP_NOT_FOUND || status == FIP_NOT_DIRECTORY ||
+        status == FIP_IS_DIRECTORY) {
+        end_without_file(status == FIP_UNSIGNED ? "unsigned" : NULL);
+        return false;
+    }
     if (status == FIP_CHANGED || status == FIP_UPDATING)
         return false;
-    if (status == FIP_NOT_FOUND || status == FIP_NOT_DIRECTORY || status == FIP_IS_DIRECTORY)
-        end_without_file();
     if (status != FIP_OK)
         trouble_with_peer("the server does not serve the file");
     take_handle(&ok->object);
@@ -651,21 +690,21 @@ int main(int count, char **words)
     for (presentation = 0; count >= 7 && presentation < PRESENTATIONS; presentation++)
         if (strcmp(words[6], names[presentation]) == 0)
             break;
-    if (count < 7 || count > 8 || presentation == PRESENTATIONS || !parse_volume(words[3], expected.volume)) {
-        fprintf(stderr, "usage: peer HOST PORT VOLUME PATH CERTIFICATES PRESENTATION [NOW]\n");
+    if (count < 7 || count > 9 || presentation == PRESENTATIONS || !parse_volume(words[3], expected.volume)) {
+        fprintf(stderr, "usage: peer HOST PORT VOLUME PATH CERTIFICATES PRESENTATION [NOW [MARKS]]\n");
         return 2;
     }
     expected.path = (struct bytes){words[4], strlen(words[4])};
     read_certificates(words[5], expected.certificates, PINS_MAX);
-    expected.now = count == 8 ? strtoll(words[7], NULL, 10) : time(NULL);
+    expected.now = count >= 8 ? strtoll(words[7], NULL, 10) : time(NULL);
     connect_to(words[1], words[2]);
 
     if (presentation == PLAIN) {
         read_plain();
         return 0;
     }
-    ask_revocation();
-    ask_head();
+    begin_session(count == 9 ? words[8] : NULL);
+    begin_with_head();
     if (presentation != INLINE || !fetch(&outcome))
         open_file();
     while (outcome != DONE || (outcome = read_all()) != DONE) {

@@ -8,7 +8,8 @@
 #include "calls.h"
 
 static struct revoked revoked; /* nothing, until the server told; it is not kept for the next time */
-struct expected expected = {.revoked = &revoked};
+static struct marks marks;
+struct expected expected = {.revoked = &revoked, .marks = &marks};
 struct verified head;
 bool has_head;
 
@@ -23,35 +24,63 @@ uint64_t head_generation(void)
     return head.statement.claim.fim_claim_u.volume.when.generation;
 }
 
-void ask_head(void)
+/* What was accepted is not replaced by what is not strictly newer, whether or not a mark counts (fim-head-4). */
+static const char *compare_head(const struct verified *found)
+{
+    uint64_t generation = found->statement.claim.fim_claim_u.volume.when.generation;
+
+    if (!has_head || generation > head_generation())
+        return NULL;
+    if (generation < head_generation())
+        return "rollback";
+    return found->statement.hash == head.statement.hash &&
+                   compare(found->tag, head.tag, hash_of(head.statement.hash)->length) == 0
+               ? NULL
+               : "equivocation";
+}
+
+const char *ask_head(void)
 {
     fip_record_args arguments = {{0, NULL}, {0, NULL}, 0};
     fip_record_result result;
+    const fip_record_ok *ok = &result.fip_record_result_u.ok;
     struct verified found;
     const char *verdict;
 
-    if (CALL(FIPPROC_RECORD, record, &arguments, &result) != FIP_OK) {
-        if (has_head)
-            end_with("unsigned");
-        return;
+    switch (CALL(FIPPROC_RECORD, record, &arguments, &result)) {
+    case FIP_OK:
+        break;
+    case FIP_UNSIGNED:
+    case FIP_IS_DIRECTORY: /* fip-vol-1 */
+        return has_head || expects_head(&expected) ? "unsigned" : NULL;
+    default:
+        trouble_with_peer("the server does not give the head of its volume");
     }
-    verdict = verify_head(&(struct bytes){result.fip_record_result_u.ok.record.record_val,
-                                          result.fip_record_result_u.ok.record.record_len},
-                          &expected, &found);
-    if (verdict != NULL)
-        end_with(verdict);
+    verdict = verify_head(&(struct bytes){ok->record.record_val, ok->record.record_len}, &expected, &found);
     FREE(record, &result);
-    if (has_head && found.statement.claim.fim_claim_u.volume.when.generation <= head_generation()) {
+    if (verdict != NULL)
+        return verdict;
+    verdict = compare_head(&found);
+    if (has_head && (verdict != NULL || found.statement.claim.fim_claim_u.volume.when.generation == head_generation())) {
         free_verified(&found);
-        return;
+        return verdict;
     }
     if (has_head)
         free_verified(&head);
     head = found;
     has_head = true;
+    return NULL;
 }
 
-void ask_revocation(void)
+void begin_with_head(void)
+{
+    const char *verdict = ask_head();
+
+    if (verdict != NULL)
+        end_with(verdict);
+}
+
+static void ask_revocation(void)
 {
     fip_revocation_args arguments = {{0, NULL}, {0, NULL}};
     fip_revocation_result result;
@@ -74,4 +103,10 @@ void ask_revocation(void)
     if (verdict != NULL)
         fprintf(stderr, "revocation: %s\n", verdict); /* fim-rev-9 */
     FREE(revocation, &result);
+}
+
+void begin_session(const char *file)
+{
+    marks.file = file;
+    ask_revocation();
 }

@@ -15,9 +15,14 @@ extern bool has_head;
 /* Exit status 1, and the verdict on standard error. */
 _Noreturn void end_with(const char *verdict);
 uint64_t head_generation(void);
-/* RECORD of the root (fip-head-1). One that was accepted before gives way to a strictly newer one (fim-head-4). */
-void ask_head(void);
-/* Once, before the first record is judged (fip-revoke-7). */
-void ask_revocation(void);
+/* RECORD of the root (fip-head-1). NULL, or the verdict on what was given, which then changes nothing. A head that was
+ * accepted before gives way to a strictly newer one (fim-head-4). Where there is none, and none is expected, there is
+ * nothing to judge: that is no verdict either. */
+const char *ask_head(void);
+/* The same; a verdict ends the program. */
+void begin_with_head(void);
+/* The revocation, before the first record is judged (fip-revoke-7), and the marks that are kept: in a file, if its name
+ * is not NULL. */
+void begin_session(const char *marks);
 
 #endif

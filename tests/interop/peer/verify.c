@@ -22,14 +22,21 @@ static struct failure fails(int step, const char *verdict)
 
 static const struct failure PASSED = {0, NULL};
 
-/* Of the signers that passed: their keys, each once. */
+/* Of the signers that passed: their keys, each once; and by which pin they were believed, for each attestation. */
 struct signers {
     struct bytes keys[FIM_ATTESTATIONS_MAX];
     size_t count;
+    struct {
+        const struct bytes *pin;
+        struct bytes key;
+    } believed[FIM_ATTESTATIONS_MAX];
+    size_t attestations;
 };
 
-static void add_key(struct signers *signers, const struct bytes *key)
+static void add_key(struct signers *signers, const struct bytes *pin, const struct bytes *key)
 {
+    signers->believed[signers->attestations].pin = pin;
+    signers->believed[signers->attestations++].key = *key;
     for (size_t i = 0; i < signers->count; i++)
         if (signers->keys[i].size == key->size && compare(signers->keys[i].data, key->data, key->size) == 0)
             return;
@@ -64,7 +71,7 @@ static struct failure check_signer(const fim_signature *signature, const struct 
         if (!is_signature(scheme, key, signature, &message))
             failure = fails(9, "bad-signature");
         else
-            add_key(signers, &encoded);
+            add_key(signers, pin, &encoded);
         free(message.data);
     }
     X509_free(certificate);
@@ -177,6 +184,69 @@ static const char *check(const struct bytes *record, fim_kind wanted, const stru
     return verdict;
 }
 
+/* Marks */
+
+static struct anchors anchors_of(const struct expected *expected)
+{
+    struct anchors anchors = {.count = 0};
+
+    for (int i = 0; i < PINS_MAX; i++)
+        if (expected->certificates[i].data != NULL)
+            mark_anchor(&expected->certificates[i], anchors.values[anchors.count++]);
+    return anchors;
+}
+
+static const struct items *revoked_items(const struct expected *expected)
+{
+    return expected->revoked == NULL ? NULL : &expected->revoked->items;
+}
+
+bool expects_head(const struct expected *expected)
+{
+    struct anchors anchors = anchors_of(expected);
+
+    return expected->marks != NULL &&
+           is_head_marked(expected->marks, &anchors, expected->volume, revoked_items(expected));
+}
+
+/* What is compared with marks. */
+static struct mark mark_of(const struct verified *found, const fim_when *when, const struct expected *expected)
+{
+    struct mark mark = {.kind = found->statement.claim.kind,
+                        .generation = when->generation,
+                        .hash = found->statement.hash};
+
+    memcpy(mark.volume, expected->volume, sizeof mark.volume);
+    memcpy(mark.tag, found->tag, sizeof mark.tag);
+    if (mark.kind == FIM_FILE)
+        mark.path = expected->path;
+    return mark;
+}
+
+static const char *compare_version(const struct mark *version, const struct expected *expected,
+                                   const struct items *revoked)
+{
+    struct anchors anchors = anchors_of(expected);
+
+    return expected->marks == NULL ? NULL : compare_marks(expected->marks, &anchors, version, revoked);
+}
+
+static const char *raise_version(const struct mark *version, const struct signers *signers,
+                                 const struct expected *expected, const struct items *revoked)
+{
+    struct anchors anchors = anchors_of(expected);
+    struct mark versions[FIM_ATTESTATIONS_MAX];
+
+    if (expected->marks == NULL)
+        return NULL;
+    for (size_t i = 0; i < signers->attestations; i++) {
+        versions[i] = *version;
+        versions[i].key = signers->believed[i].key;
+        mark_anchor(signers->believed[i].pin, versions[i].anchor);
+    }
+    return raise_marks(expected->marks, &anchors, versions, signers->attestations, revoked);
+}
+
 /* Steps 1 to 12 for a file or a head. */
 static const char *verify_version(const struct bytes *record, fim_kind kind, const struct expected *expected,
                                   struct verified *out)
@@ -185,19 +255,27 @@ static const char *verify_version(const struct bytes *record, fim_kind kind, con
     const char *verdict;
     const fim_claim *claim = &out->statement.claim;
     const fim_when *when = kind == FIM_FILE ? &claim->fim_claim_u.file.when : &claim->fim_claim_u.volume.when;
+    struct mark version;
 
     memset(out, 0, sizeof *out);
     verdict = check(record, kind, expected, out, &signers);
+    if (verdict == NULL) {
+        version = mark_of(out, when, expected);
+        if (expected->revoked != NULL &&
+            is_version_revoked(&expected->revoked->items, out->statement.hash, out->tag))
+            verdict = "revoked";
+        else
+            verdict = compare_version(&version, expected, revoked_items(expected));
+    }
     if (verdict != NULL)
         ;
-    else if (expected->revoked != NULL &&
-             is_version_revoked(&expected->revoked->items, out->statement.hash, out->tag))
-        verdict = "revoked"; /* step 11, but for marks: none are kept of files */
     else if (when->issued > expected->now + FIM_SKEW)
         verdict = "issued-in-future";
     else if (expected->now > when->not_after ||
              (expected->revoked != NULL && expected->now > fresh_until(expected->revoked)))
         verdict = "record-expired";
+    else
+        verdict = raise_version(&version, &signers, expected, revoked_items(expected));
     if (verdict != NULL)
         free_verified(out);
     return verdict;
@@ -210,7 +288,7 @@ void make_content_tree(struct verified *out)
         claim->kind == FIM_FILE ? &claim->fim_claim_u.file.content : &claim->fim_claim_u.content;
 
     make_tree(&out->tree, hash_of(out->statement.hash), content->tree.unit_log2, content->tree.size);
-    out->root = &content->tree.root;
+    out->root = content->tree.root;
 }
 
 const char *verify_record(const struct bytes *record, const struct expected *expected, struct verified *out)
@@ -266,6 +344,7 @@ const char *verify_revocation(const struct bytes *record, const struct expected 
     struct items own = {NULL, 0};
     const fim_revocation *revocation = &found.statement.claim.fim_claim_u.revocation;
     const char *verdict;
+    struct mark version;
 
     memset(&found, 0, sizeof found);
     verdict = check(record, FIM_REVOCATION, expected, &found, &signers);
@@ -277,8 +356,13 @@ const char *verify_revocation(const struct bytes *record, const struct expected 
             verdict = "revoked";
         else
             verdict = check_order(&found, revoked, &own);
+        version = mark_of(&found, &revocation->when, expected);
+        if (verdict == NULL)
+            verdict = compare_version(&version, expected, &own);
         if (verdict == NULL && revocation->when.issued > expected->now + FIM_SKEW)
             verdict = "issued-in-future";
+        if (verdict == NULL)
+            verdict = raise_version(&version, &signers, expected, &own);
         for (size_t i = 0; verdict == NULL && i < signers.count; i++) { /* fim-rev-6: even if it has expired */
             struct accepted accepted = {signers.keys[i], revocation->when.generation, revocation->when.not_after,
                                         {NULL, 0}, found.statement.hash, {0}};

@@ -8,6 +8,7 @@
 
 #include "canonical.h"
 #include "fim.h"
+#include "marks.h"
 #include "revoked.h"
 #include "tree.h"
 
@@ -20,14 +21,15 @@ struct expected {
     struct bytes certificates[PINS_MAX]; /* DER: signers that are believed, for anything; the others are empty */
     int64_t now;                         /* Unix seconds */
     struct revoked *revoked;             /* for the volume; NULL: nothing is */
+    struct marks *marks;                 /* NULL: none are kept */
 };
 
 struct verified {
     fim_record record;
     fim_statement statement;
     struct tree tree;
-    const fim_hash *root; /* of the content */
-    bool executable;      /* of a member: its entry says it */
+    fim_hash root;   /* of the content; its bytes are those of the statement */
+    bool executable; /* of a member: its entry says it */
     unsigned char tag[HASH_MAX]; /* its length and number are those of tree.hash */
 };
 
@@ -36,6 +38,8 @@ const char *verify_record(const struct bytes *record, const struct expected *exp
 /* The same for a revocation, which has no path; what it revokes is added to what is known as revoked. So it is for one
  * that has expired, whose verdict is record-expired. */
 const char *verify_revocation(const struct bytes *record, const struct expected *expected);
+/* Whether there is a mark of a head for the expected volume. */
+bool expects_head(const struct expected *expected);
 /* The same for the head of a volume, which has no path and no tree. */
 const char *verify_head(const struct bytes *record, const struct expected *expected, struct verified *out);
 /* The same for the record of a file of a volume, under a head that was verified (fim-member-1). */

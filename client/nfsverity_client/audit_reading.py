@@ -316,6 +316,7 @@ class Use:
 
     file: str
     version: dict[str, Any] | None
+    """Of a file in a volume: with the head under which it was used last."""
     first: str
     last: str
     count: int = 0
@@ -323,6 +324,8 @@ class Use:
     verdicts: dict[str, int] = field(default_factory=dict)
     actions: dict[str, int] = field(default_factory=dict)
     outcomes: dict[str, int] = field(default_factory=dict)
+    heads: dict[str, str] = field(default_factory=dict)
+    """The tags of the heads that vouched for a file in a volume, each with its generation."""
 
 
 @dataclass(slots=True)
@@ -354,7 +357,15 @@ def summary(paths: Iterable[Path]) -> Summary:
 
 def _count(uses: dict[str, Use], fields: dict[str, Any]) -> None:
     file, version, time = str(fields.get("file")), fields.get("version"), str(fields.get("time"))
-    use = uses.setdefault(json.dumps([file, version], sort_keys=True), Use(file, version, time, time))
+    same, head = version, None
+    if isinstance(version, dict) and version.get("head") is not None:
+        # a head is a version of the volume; that of a file in it is its content
+        head = version["head"]
+        same = {key: version[key] for key in version if key not in ("generation", "head")}
+    use = uses.setdefault(json.dumps([file, same], sort_keys=True), Use(file, version, time, time))
+    if isinstance(version, dict) and head is not None:
+        use.version = version
+        use.heads[str(head)] = str(version.get("generation"))
     use.first, use.last = min(use.first, time), max(use.last, time)
     use.count += 1
     for counts, key in (

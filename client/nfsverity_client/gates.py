@@ -103,6 +103,7 @@ def _version(verified: Verified) -> dict[str, Any]:
         "generation": str(file.when.generation),
         "hash": verified.tag.hash,
         "tag": str(verified.tag),
+        "head": None if verified.head_tag is None else str(verified.head_tag),
     }
 
 

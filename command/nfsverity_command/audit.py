@@ -140,7 +140,10 @@ def verify(
         "command, status": '"audit summary", 0',
         "uses": "one object for each version of each file, with:",
         "uses.file": "its URL",
-        "uses.version": "volume, path, generation, hash and tag; null where none was verified",
+        "uses.version": "volume, path, generation, hash and tag, and the tag of the head or null (of a file in a"
+        " volume: generation and head under which it was used last); null where none was verified",
+        "uses.heads": "of a file in a volume: one object for each head that vouched for it, with:",
+        "uses.heads.tag, generation": "which (the generation is a decimal string)",
         "uses.first, last": "when (RFC 3339)",
         "uses.count": "decisions about it",
         "uses.gates, verdicts, actions, outcomes": "how many of each",
@@ -176,6 +179,7 @@ def _fields(use: Use) -> dict[str, Any]:
     return {
         "file": use.file,
         "version": use.version,
+        "heads": [{"tag": tag, "generation": generation} for tag, generation in use.heads.items()],
         "first": use.first,
         "last": use.last,
         "count": use.count,
@@ -188,8 +192,12 @@ def _fields(use: Use) -> dict[str, Any]:
 
 def _text(use: Use) -> str:
     version = use.version
-    which = "no version" if version is None else f"generation {version.get('generation')}, tag {version.get('tag')}"
+    which = ["no version" if version is None else f"generation {version.get('generation')}, tag {version.get('tag')}"]
+    if version is not None and use.heads:
+        which = [f"tag {version.get('tag')}"]
+        which += [f"by the head of generation {generation}, tag {tag}" for tag, generation in use.heads.items()]
+    shown = "\n    ".join(which)
     counts = ", ".join(
         f"{count} {name}" for counted in (use.gates, use.verdicts, use.outcomes) for name, count in counted.items()
     )
-    return f"{use.file}\n    {which}\n    {use.first} to {use.last}: {counts}"
+    return f"{use.file}\n    {shown}\n    {use.first} to {use.last}: {counts}"

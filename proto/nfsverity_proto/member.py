@@ -116,7 +116,7 @@ def _verified(data: bytes, record: Record, statement: Statement, entry: Entry, h
     if not hmac.compare_digest(tag.digest, node.content):
         raise NotMember("the volume has another content there", expected=node.content.hex(), found=str(tag))
     file = File(volume.volume, volume.label, entry.path, volume.when, node.executable, content)
-    return Verified(data, record, statement, tag, head.signers, file)
+    return Verified(data, record, statement, tag, head.signers, file, head.tag)
 
 
 def _text(path: bytes) -> str:

@@ -114,6 +114,8 @@ class Verified:
     signers: tuple[Signer, ...]
     member: File | None = None
     """What head, entry and statement say together of a file of a volume (fim-member-2)."""
+    head_tag: Tag | None = None
+    """Of the head that vouches for a file of a volume."""
 
     @property
     def file(self) -> File:

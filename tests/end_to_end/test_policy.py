@@ -232,6 +232,31 @@ def test_explain(nfsverity: Any, served: str, policy: Any, mixed: Path) -> None:
     assert 'not rule "loose", line 3: the path fits none of its patterns' in text
 
 
+def test_the_log_says_which_head_vouched_for_which_content(
+    nfsverity: Any, serve: Any, signed: Path, form: str, alice: Any
+) -> None:
+    log = ("--audit-log", str(nfsverity.home / "log"))
+    tags: list[tuple[str, str | None]] = []
+    for again in (False, True):
+        if again:  # another state of the volume; of the file, the same version
+            nfsverity("sign", *alice.options, *(["--renew"] if form == "volume" else []), signed)
+        file = nfsverity.json("show", signed / "a.txt")
+        tags.append((file["tag"], file["head"] and file["head"]["tag"]))
+        nfsverity("cat", f"{serve(signed).url}/a.txt", *log)
+        nfsverity("verify", signed / "a.txt", *log)
+    assert (tags[0] == tags[1]) == (form == "per-file")
+    lines = [json.loads(line) for line in (nfsverity.home / "log").read_text().splitlines()][1:]
+    said = [(line["version"]["tag"], line["version"]["head"]) for line in lines]
+    assert said == [tags[0]] * 4 + [tags[1]] * 4
+    uses = nfsverity.json("audit", "summary", nfsverity.home / "log")["uses"]
+    shown = nfsverity("audit", "summary", nfsverity.home / "log").text
+    heads = [head for _, head in tags if head is not None]
+    local = next(use for use in uses if use["file"].startswith("file:"))
+    assert (local["count"], [head["tag"] for head in local["heads"]]) == (4, heads)
+    assert (local["version"]["tag"], local["version"]["head"]) == tags[1]
+    assert all(head in shown for head in heads)
+
+
 def test_the_log(nfsverity: Any, served: str, policy: Any, mixed: Path, form: str) -> None:
     policy(POLICY)
     nfsverity("cat", f"{served}/a.txt")

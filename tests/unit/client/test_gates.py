@@ -127,6 +127,7 @@ async def test_what_is_logged_of_a_file_that_verifies(client: Client, served: Se
         "generation": str(file.when.generation),
         "hash": 1,
         "tag": str(opened.verified.tag),
+        "head": None,
     }
     for line, gate in ((entered, "open"), (was_read, "read")):
         assert line["file"] == f"{served.url}good"

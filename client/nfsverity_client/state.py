@@ -14,10 +14,9 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from nfsverity_proto.errors import NfsVerityError
@@ -56,6 +55,17 @@ INSERT INTO latest VALUES (1, -9223372036854775808);
 _NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 _FULL = frozenset((sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR))
 _DAMAGED = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH))
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """The files that a database may consist of."""
+    return name, name + "-wal", name + "-shm", name + "-journal"
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
 
 
 class StateError(NfsVerityError):
@@ -222,14 +232,19 @@ class State:
         """An empty one is made beside it, and put in place whole: half of one is never seen."""
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(self.path.with_name(NAME + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        new = self.path.with_name(f"{NAME}.{secrets.token_hex(8)}.new")
+        new = self.path.with_name(NAME + ".new")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if os.path.lexists(self.path):
-                return
-            for name in (NAME + "-wal", NAME + "-shm"):  # of a file that was moved away
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self.path.with_name(name))
+            if not os.path.lexists(self.path):
+                self._place(new)
+        finally:
+            os.close(lock)
+
+    def _place(self, new: Path) -> None:
+        """For who has the lock."""
+        # of a file that was moved away, and of a process that was killed here
+        _remove(self.path.with_name(name) for name in (NAME + "-wal", NAME + "-shm", *_parts(new.name)))
+        try:
             fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
                 self._fill(new)
@@ -243,16 +258,13 @@ class State:
             finally:
                 os.close(directory)
         finally:
-            for name in (new.name, new.name + "-wal", new.name + "-shm", new.name + "-journal"):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(new.with_name(name))
-            os.close(lock)
+            _remove(new.with_name(name) for name in _parts(new.name))
 
     def _fill(self, new: Path) -> None:
         with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as connection:
-            connection.execute(f"PRAGMA application_id = {APPLICATION}")
-            connection.execute(f"PRAGMA user_version = {FORMAT}")
-            connection.executescript(SCHEMA)
+            connection.execute("PRAGMA synchronous = OFF")  # all of it is synced before it is in place
+            pragmas = f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {FORMAT};"
+            connection.executescript(f"BEGIN; {pragmas} {SCHEMA} COMMIT;")
             (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
             if mode != "wal":
                 raise StateUnusable(str(self.path), "cannot be shared by processes on this file system")

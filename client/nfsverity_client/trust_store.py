@@ -18,7 +18,6 @@ import fcntl
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -113,9 +112,12 @@ class ListFile:
             os.close(fd)
 
     def replace(self, items: list[Any]) -> None:
-        """Durable when it returns; whoever reads meanwhile has the old list or the new one, whole."""
+        """Durable when it returns, for who has the lock. Whoever reads meanwhile has one of the lists, whole."""
         data = json.dumps({"format": FORMAT, self.key: items}, indent=2).encode() + b"\n"
-        fd, name = tempfile.mkstemp(prefix=self.path.name + ".", suffix=".new", dir=self.path.parent)
+        name = self.path.with_name(self.path.name + ".new")  # one for all, so that a killed process leaves no other
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with os.fdopen(fd, "wb") as file:
                 file.write(data)

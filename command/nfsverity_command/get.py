@@ -106,6 +106,9 @@ def command(
     damaged copy, the rest of something else. It is hashed, and nothing of it is taken over that has not the hash
     that was signed. A file that is already what was signed, in mode and time too, stays. --whole does without.
 
+    What a run has fetched when it is interrupted, killed or cut off stays beside DEST (in it, if it is a directory
+    already), under a name that begins with .nfsverity-get-; the next run to DEST takes that up, and removes it.
+
     What a rule of the policy lets pass without being verified is told as UNVERIFIED, fetched whole, and never made
     executable.
     """
@@ -213,12 +216,13 @@ async def _get_file(session: Session, path: bytes, destination: Path, whole: boo
     from nfsverity_client.reader import FETCH_DEFAULT
 
     from .reuse import Transfer, old_file, stays
-    from .staging import new_file
+    from .staging import has_left_over, new_file, remove_left_over
 
     with contextlib.nullcontext() if whole else old_file(destination) as old:
-        reader = await open_at(session, path, most=FETCH_DEFAULT if old is None else 0)
+        resumes = not whole and (old is not None or has_left_over(destination))
+        reader = await open_at(session, path, most=0 if resumes else FETCH_DEFAULT)
         if isinstance(reader, UnverifiedReader):
-            with meter(reader.url, reader.size) as shows, new_file(destination, False) as file:
+            with meter(reader.url, reader.size) as shows, new_file(destination, False, whole=True) as file:
                 transfer = await _copy_unverified(reader, file, shows)
             return _passed(reader), transfer
         with meter(session.url_of(path), reader.size) as shows:
@@ -226,9 +230,10 @@ async def _get_file(session: Session, path: bytes, destination: Path, whole: boo
                 await reader.remembered()
                 reader.passed()
                 transfer = Transfer(0, reader.size, unchanged=True)
+                remove_left_over(destination)
             else:
-                with new_file(destination, False) as file:
-                    transfer = await _copy(reader, old, file, shows)
+                with new_file(destination, False, whole=whole) as file:
+                    transfer = await _copy(reader, [] if old is None else [old], file, shows)
     return Checked(reader.url, path, reader.verified, seen_before=reader.seen_before), transfer
 
 
@@ -250,11 +255,11 @@ async def _copy_unverified(reader: UnverifiedReader, file: NewFile, shows: Meter
     return Transfer(count, 0)
 
 
-async def _copy(reader: Reader, old: int | None, file: NewFile, shows: Meter) -> Transfer:
-    """All of it, whole and verified: what is not to be had from the old file is fetched."""
+async def _copy(reader: Reader, old: Sequence[int], file: NewFile, shows: Meter) -> Transfer:
+    """All of it, whole and verified: what is not to be had from old files is fetched."""
     from .reuse import Transfer, update
 
-    if old is not None:
+    if old or file.resumed:
         transfer = await update(reader, old, file, shows)
     else:
         async with contextlib.aclosing(reader.stream()) as parts:
@@ -288,16 +293,22 @@ async def _get_tree(session: Session, path: bytes, destination: Path, whole: boo
     waiting: list[tuple[int, Raise]] = []
     found = await files_below(session, path)
     tree = NewTree(destination)
-    with contextlib.closing(tree), meter(session.url_of(path), sum(size for _, size in found)) as shows:
-        jobs = (get_below(session, below, below[len(path) :].lstrip(b"/"), tree, whole, shows) for below, _ in found)
-        async with contextlib.aclosing(in_order(jobs, FILES_AT_ONCE)) as results:
-            async for checked, transfer, raised in results:
-                got.add(checked, transfer)
-                if raised is not None:
-                    waiting.append((len(got.transfers) - 1, raised))
+    try:
+        with meter(session.url_of(path), sum(size for _, size in found)) as shows:
+            below = ((name, name[len(path) :].lstrip(b"/")) for name, _ in found)
+            jobs = (get_below(session, name, place, tree, whole, shows) for name, place in below)
+            async with contextlib.aclosing(in_order(jobs, FILES_AT_ONCE)) as results:
+                async for checked, transfer, raised in results:
+                    got.add(checked, transfer)
+                    if raised is not None:
+                        waiting.append((len(got.transfers) - 1, raised))
         await _remembered(session, got, tree, len(path), waiting)
         if got.checks.status is Exit.OK or any(checked.error is None for checked in got.checks.files):
             tree.commit()
+    except BaseException as error:
+        tree.end(error)
+        raise
+    tree.close()
     return got
 
 
@@ -337,8 +348,11 @@ async def get_below(
     try:
         with about(url):
             tree.check(below)
-            with old_file_below(tree.destination, below) if reuses else contextlib.nullcontext() as old:
-                reader = await open_at(session, path, most=FETCH_DEFAULT if old is None else 0)
+            with contextlib.ExitStack() as stack:
+                old = stack.enter_context(old_file_below(tree.destination, below)) if reuses else None
+                left = None if whole else stack.enter_context(tree.left_over(below))
+                sources = [fd for fd in (left, old) if fd is not None]
+                reader = await open_at(session, path, most=0 if sources else FETCH_DEFAULT)
                 if isinstance(reader, UnverifiedReader):
                     file = tree.create(below, False)
                     created = True
@@ -357,7 +371,7 @@ async def get_below(
                 file = tree.create(below, False)
                 created = True
                 try:
-                    transfer = await _copy(reader, old, file, shows)
+                    transfer = await _copy(reader, sources, file, shows)
                 finally:
                     os.close(file.fd)
     except (NfsVerityError, LocalProblem) as error:

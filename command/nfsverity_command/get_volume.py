@@ -57,8 +57,8 @@ async def get_volume(
 
     Raises `Stale` where the volume changes again and again, `VerificationError`, `StatusError`, `PeerError`, `OSError`.
     """
-    for _ in range(HEADS_MAX):
-        tree = NewTree(destination, kept=True)
+    for turn in range(1, HEADS_MAX + 1):
+        tree = NewTree(destination)
         taking = _Taking(session, path, tree, whole, all_links, shows, begin())
         try:
             await taking.run()
@@ -68,9 +68,9 @@ async def get_volume(
             tree.close()
             return got
         except Stale:
-            tree.leave()
-        except BaseException:
-            tree.leave()
+            tree.leave(silently=turn < HEADS_MAX)
+        except BaseException as error:
+            tree.end(error)
             raise
     raise Stale("the volume changes faster than all of it can be taken", where=session.url_of(path))
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,8 +111,8 @@ async def is_as_signed(old: int, verified: Verified, shows: Meter) -> bool:
     return found.root == tree.root and Seen.of(os.fstat(old)) == Seen.of(before)
 
 
-async def update(reader: Reader, old: int, file: NewFile, shows: Meter) -> Transfer:
-    """The version that the reader has open, in `file`: from the old one what is in it, and the rest fetched.
+async def update(reader: Reader, old: Sequence[int], file: NewFile, shows: Meter) -> Transfer:
+    """The version that the reader has open, in `file`: from old ones what is in them, and the rest fetched.
 
     Raises what a reader does; `OSError`.
     """

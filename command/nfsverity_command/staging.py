@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Where files are written until they are whole, verified and synced; then they are renamed to where they belong.
 
-The place for it is new, on the file system of the destination, and removed whatever happens. Names come from
-a server: none may leave it, and two that this file system takes for one are an error, not a replacement.
+The place for it is on the file system of the destination, for one run at a time. What a run has there when it is
+interrupted, or killed, the next run to the same destination takes up, and hashes like anything else; after any other
+end there is nothing. Names come from a server: none may leave it, and two that this file system takes for one are
+an error, not a replacement.
 """
 
 from __future__ import annotations
@@ -17,11 +19,11 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
-from nfsverity_proto.errors import NameCollision
+from nfsverity_proto.errors import NameCollision, PeerError, Stale, StatusError
 from nfsverity_proto.hashes import Hash
 from nfsverity_proto.path import split_path
 from nfsverity_proto.tree import Shape
@@ -29,7 +31,7 @@ from nfsverity_store.content import open_below
 from nfsverity_store.hashing import ChangedSize, build, hash_runs, next_data, next_hole
 from nfsverity_store.layout import DIRECTORY, DIRECTORY_BYTES
 
-from .failure import LocalProblem
+from .failure import LocalProblem, say
 
 PREFIX = ".nfsverity-get-"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -92,10 +94,17 @@ def _copy_some(source: int, target: int, at: int, count: int) -> int:
 class NewFile:
     """A file that is being written. Long runs of zeros become holes."""
 
-    def __init__(self, fd: int, executable: bool) -> None:
+    def __init__(self, fd: int, executable: bool, *, resumed: bool = False) -> None:
         self.fd = fd
         self.executable = executable
+        self.resumed = resumed
+        """Whether a run before has left something in it, which `begin_as` keeps."""
         self._at = self._stored = 0
+
+    @property
+    def has_content(self) -> bool:
+        """Whether something is in it that another run can use."""
+        return self.resumed or self._stored > 0
 
     def write(self, data: memoryview) -> None:
         length = len(data)
@@ -107,20 +116,27 @@ class NewFile:
             at += os.pwrite(self.fd, data[at - self._at :], at)
         self._at = self._stored = stop
 
-    def begin_as(self, old: int, size: int, progress: Callable[[int], None]) -> None:
-        """Be what an open file has, cut off or continued with zeros to `size` bytes. Holes stay holes.
+    def begin_as(self, old: Sequence[int], size: int, progress: Callable[[int], None]) -> None:
+        """Be what open files have, cut off or continued with zeros to `size` bytes; each where none before has data.
 
-        The old file is only read, and may change meanwhile: what counts is what is in here then.
+        What a run before has left here comes first. Holes stay holes. The old files are only read, and may change
+        meanwhile: what counts is what is in here then.
         """
-        os.ftruncate(self.fd, 0)
+        if not self.resumed:
+            os.ftruncate(self.fd, 0)
         os.ftruncate(self.fd, size)
-        end = min(os.fstat(old).st_size, size)
-        at = next_data(old, 0, end)
-        while at < end:
-            stop = next_hole(old, at, end)
-            _copy_range(old, self.fd, at, stop, progress)
-            at = next_data(old, stop, end)
+        has_content = self.resumed
+        for source in old:
+            self._fill(source, min(os.fstat(source).st_size, size), has_content, progress)
+            has_content = True
         self._at = self._stored = size
+
+    def _fill(self, source: int, end: int, has_content: bool, progress: Callable[[int], None]) -> None:
+        at = 0
+        while at < end:
+            start = next_data(source, next_hole(self.fd, at, end) if has_content else at, end)
+            at = min(next_hole(source, start, end), next_data(self.fd, start, end) if has_content else end)
+            _copy_range(source, self.fd, start, at, progress)
 
     def put(self, offset: int, data: memoryview) -> None:
         """Write in the middle of what is there."""
@@ -138,55 +154,159 @@ class NewFile:
                 os.utime(self.fd, ns=(mtime, mtime))
 
 
+SLOTS = 16
+"""Of runs that write to one destination at the same time, so many can be resumed."""
+_PASSING = (PeerError, StatusError, Stale, TimeoutError, ConnectionError)
+"""After these another run may come further; after others it would not, or there is no room for what is left."""
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Whether what was fetched is of use to the next run."""
+    return isinstance(error, _PASSING) or not isinstance(error, Exception)
+
+
+def _tell_left(path: Path) -> None:
+    say(f"nfsverity: what was fetched is in {path}, for the next run")
+
+
+def _name_of(destination: Path) -> str:
+    """What a run gives to what is for a destination, so that the next one finds it."""
+    return PREFIX + hashlib.sha256(os.fsencode(destination.name)).hexdigest()[:16]
+
+
 @contextlib.contextmanager
-def new_file(destination: Path, executable: bool) -> Iterator[NewFile]:
-    """A file that is at `destination` when the context ends well, durably, in place of what was there."""
+def new_file(destination: Path, executable: bool, *, whole: bool = False) -> Iterator[NewFile]:
+    """A file that is at `destination` when the context ends well, durably, in place of what was there.
+
+    What an interrupted run has left of it is in there already, unless `whole`: it proves nothing.
+    """
     if destination.is_dir() and not destination.is_symlink():
         raise IsADirectoryError(21, "there is a directory", str(destination))
-    name = PREFIX + secrets.token_hex(8)
     with _naming(destination), _opened(destination.parent) as parent:
-        fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
+        name, fd, resumed = _slot(destination, parent)
+        file = NewFile(fd, executable, resumed=resumed and not whole)
         try:
-            yield NewFile(fd, executable)
+            if whole and resumed:
+                os.ftruncate(fd, 0)
+            yield file
             os.fsync(fd)
             os.replace(name, destination.name, src_dir_fd=parent, dst_dir_fd=parent)
-        except BaseException:
-            os.unlink(name, dir_fd=parent)
+        except BaseException as error:
+            if is_interruption(error) and not whole and file.has_content:
+                _tell_left(destination.parent / name)
+            else:
+                os.unlink(name, dir_fd=parent)
             raise
         finally:
             os.close(fd)
+        _remove_others(destination, parent)
         os.fsync(parent)
+
+
+def has_left_over(destination: Path) -> bool:
+    """Whether an interrupted run may have left something of a file."""
+    name = _name_of(destination)
+    return any(os.path.lexists(destination.parent / f"{name}.{number}") for number in range(SLOTS))
+
+
+def _slot(destination: Path, parent: int) -> tuple[str, int, bool]:
+    """A file for this run alone: its name, open, and whether a run before has left something in it."""
+    for number in range(SLOTS):
+        name = f"{_name_of(destination)}.{number}"
+        with contextlib.suppress(FileExistsError):
+            return name, _locked_new(name, parent), False
+        fd = _left_by_us(name, parent)
+        if fd is not None:
+            return name, fd, True
+        with contextlib.suppress(FileExistsError):  # it was no use, or is gone by now
+            return name, _locked_new(name, parent), False
+    name = PREFIX + secrets.token_hex(8)
+    return name, _locked_new(name, parent), False
+
+
+def _locked_new(name: str, parent: int) -> int:
+    """Raises `FileExistsError`, also where another run took it at once for something left over."""
+    fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(fd), os.stat(name, dir_fd=parent, follow_symlinks=False)):
+            return fd
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except BaseException:
+        os.close(fd)
+        raise
+    os.close(fd)
+    raise FileExistsError(errno.EEXIST, "another run has it, or had it")
+
+
+def _left_by_us(name: str, parent: int) -> int | None:
+    """What nobody writes to any more, or can write to but this user; else it is removed if it is this user's."""
+    try:
+        fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        status = os.fstat(fd)
+        ours = status.st_uid == os.geteuid()
+        if ours and os.path.samestat(status, os.stat(name, dir_fd=parent, follow_symlinks=False)):
+            if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and not status.st_mode & 0o022:
+                os.fchmod(fd, 0o600)
+                return fd
+            os.unlink(name, dir_fd=parent)
+    except OSError:  # another run has it, or had it until now
+        pass
+    except BaseException:
+        os.close(fd)
+        raise
+    os.close(fd)
+    return None
+
+
+def remove_left_over(destination: Path) -> None:
+    """What interrupted runs have left of a file that is in place now."""
+    if has_left_over(destination):
+        with _opened(destination.parent) as parent:
+            _remove_others(destination, parent)
+
+
+def _remove_others(destination: Path, parent: int) -> None:
+    for number in range(SLOTS):
+        name = f"{_name_of(destination)}.{number}"
+        fd = _left_by_us(name, parent)
+        if fd is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(name, dir_fd=parent)
+            os.close(fd)
 
 
 class NewTree:
     """Files for the directory `destination`. Nothing is there before `commit`; `close` removes what is left over.
 
-    With `kept`, what was written can be left for the next run (`leave`), which finds it in the same place.
+    What was written can be left for the next run (`leave`), which finds it in the same place.
     """
 
-    def __init__(self, destination: Path, *, kept: bool = False) -> None:
+    def __init__(self, destination: Path) -> None:
         self.destination = destination
         if os.path.lexists(destination) and not destination.is_dir():
             raise NotADirectoryError(20, "there is something that is no directory", str(destination))
         self.existing = destination.is_dir()
         above = destination if self.existing else destination.parent
-        name = hashlib.sha256(os.fsencode(destination.name)).hexdigest()[:16] if kept else secrets.token_hex(8)
-        self.path = above / (PREFIX + name)
+        self.path = above / _name_of(destination)
         with _naming(destination):
-            self._fd, self.resumed = self._locked(kept)
+            self._fd, self.resumed = self._locked()
         self._directories: set[bytes] = {b""}
         self._files: list[bytes] = []
         self._made: set[tuple[int, int]] = set()
 
-    def _locked(self, kept: bool) -> tuple[int, bool]:
+    def _locked(self) -> tuple[int, bool]:
         """The place, open, for nobody else to write to; and whether a run before has left something there."""
         while True:
             resumed = False
             try:
                 self.path.mkdir(mode=0o700)
             except FileExistsError:
-                if not kept:
-                    raise
                 resumed = True
             try:
                 fd = os.open(self.path, _DIRECTORY | os.O_NOFOLLOW)
@@ -322,6 +442,21 @@ class NewTree:
         self.keep(path)
         return True
 
+    @contextlib.contextmanager
+    def left_over(self, path: bytes) -> Iterator[int | None]:
+        """What a run before has left of a file, open."""
+        fd: int | None = None
+        if self.resumed:
+            with contextlib.suppress(OSError, LocalProblem):
+                fd = open_below(self.path, self.check(path))
+        try:
+            status = None if fd is None else os.fstat(fd)
+            of_use = status is not None and status.st_size and (status.st_dev, status.st_ino) not in self._made
+            yield fd if of_use else None
+        finally:
+            if fd is not None:
+                os.close(fd)
+
     def keep(self, path: bytes) -> None:
         """The file is whole and verified: it is for the destination."""
         self._files.append(path)
@@ -376,8 +511,19 @@ class NewTree:
                     with contextlib.suppress(OSError):
                         os.rmdir(path, dir_fd=self._fd)
 
-    def leave(self) -> None:
+    def end(self, error: BaseException) -> None:
+        """After an error: leave what was written for the next run, where that can use it."""
+        if is_interruption(error):
+            self.leave()
+        else:
+            self.close()
+
+    def leave(self, *, silently: bool = False) -> None:
         """Leave what was written for the next run."""
+        with contextlib.suppress(OSError):
+            self.path.rmdir()  # where nothing was
+        if not silently and self.path.is_dir():
+            _tell_left(self.path)
         os.close(self._fd)
 
     def close(self) -> None:

@@ -378,7 +378,7 @@ def test_a_server_that_says_nothing(nfsverity: Any, tmp_path: Path) -> None:
         ("/", signal.SIGHUP, 129),
     ],
 )
-def test_a_get_that_is_stopped_leaves_nothing(
+def test_a_get_that_is_stopped_leaves_nothing_but_for_the_next_one(
     nfsverity: Any, large: Any, slow: Any, tmp_path: Path, path: str, number: int, status: int
 ) -> None:
     (tmp_path / "here").mkdir()
@@ -391,8 +391,12 @@ def test_a_get_that_is_stopped_leaves_nothing(
     err = process.communicate(timeout=60)[1].decode()
     assert process.returncode == status
     assert "Traceback" not in err
-    assert names(tmp_path / "here") == {b"old"}
+    (left,) = (name for name in os.listdir(tmp_path / "here") if name != "old")
+    assert f"what was fetched is in {tmp_path / 'here' / left}, for the next run" in err
     assert (tmp_path / "here" / "old").read_bytes() == b"old"
+    report = nfsverity.json("get", large.url + path, str(destination))
+    assert int(report["reused"]) > 2**20
+    assert set(os.listdir(tmp_path / "here")) == {"old", destination.name}
 
 
 def test_a_connection_that_ends_is_begun_again(nfsverity: Any, large: Any, slow: Any, tmp_path: Path) -> None:

@@ -4,13 +4,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from .conftest import SECONDS
 
 BIG = bytes(range(256)) * 2048
 UNIT = 65536
@@ -143,7 +147,85 @@ def test_interrupted_it_leaves_what_was_there(nfsverity: Any, url: str, slow: An
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 128 + signal.SIGTERM
     assert (tmp_path / "copy").read_bytes() == old
+    nfsverity("get", url + "/big.bin", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == BIG
     assert left_over(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, None], ids=["killed", "interrupted", "cut-off"])
+@pytest.mark.parametrize("old", [None, changed(6 * UNIT + 1)], ids=["new", "old"])
+def test_what_an_interrupted_run_fetched_is_taken_up(
+    nfsverity: Any, serve: Any, alice: Any, signed: Path, slow: Any, tmp_path: Path, number: Any, old: bytes | None
+) -> None:
+    content = os.urandom(40 * 2**20)
+    (signed / "large").write_bytes(content)
+    nfsverity("sign", *alice.options, signed / "large")
+    server, copy = serve(signed), tmp_path / "copies" / "large"
+    copy.parent.mkdir()
+    if old is not None:  # the last megabyte is in it, which is the last to be fetched
+        copy.write_bytes(bytes(39 * 2**20) + content[39 * 2**20 :])
+    before = None if old is None else copy.read_bytes()
+    proxy = slow(server.port, 20 * 2**20)
+    process = nfsverity.start("get", proxy.url + "/large", copy, stderr=subprocess.PIPE)
+    assert proxy.stalled.wait(SECONDS)
+    nfsverity("get", server.url + "/a.txt", copy.parent)  # which is nothing to it
+    if number is None:
+        proxy.close()
+    else:
+        process.send_signal(number)
+    _, err = process.communicate(timeout=SECONDS)
+    assert process.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130, None: 3}[number]
+    assert (copy.read_bytes() if copy.exists() else None) == before
+    (left,) = left_over(copy.parent)
+    assert (f"what was fetched is in {copy.parent / left}" in err.decode()) == (number is not signal.SIGKILL)
+    with (copy.parent / left).open("r+b") as file:  # whatever is there is hashed again
+        file.write(b"damaged")
+    report = nfsverity.json("get", server.url + "/large", str(copy))
+    assert copy.read_bytes() == content
+    assert 15 * 2**20 < int(report["reused"]) < 39 * 2**20
+    assert int(report["fetched"]) + int(report["reused"]) == len(content)
+    assert left_over(copy.parent) == []
+
+
+def test_runs_at_once_do_not_share_what_they_write(
+    nfsverity: Any, url: str, shared_server: Any, slow: Any, tmp_path: Path
+) -> None:
+    proxy, copy = slow(shared_server.port, 3 * UNIT), tmp_path / "copies" / "copy"
+    copy.parent.mkdir()
+    process = nfsverity.start("get", proxy.url + "/big.bin", copy)
+    assert proxy.stalled.wait(SECONDS)
+    assert len(left_over(copy.parent)) == 1
+    nfsverity("get", url + "/big.bin", copy)
+    assert copy.read_bytes() == BIG
+    process.kill()
+    process.wait()
+    nfsverity("get", url + "/big.bin", copy)
+    assert left_over(copy.parent) == [], "what is in place already leaves nothing either"
+
+
+def test_what_others_could_write_to_is_not_taken_up(nfsverity: Any, url: str, tmp_path: Path) -> None:
+    copy = tmp_path / "copies" / "copy"
+    copy.parent.mkdir()
+    name = copy.parent / f".nfsverity-get-{hashlib.sha256(b'copy').hexdigest()[:16]}.0"
+    for make in (
+        lambda: (name.write_bytes(BIG), name.chmod(0o666)),
+        lambda: ((tmp_path / "mine").write_bytes(BIG), os.link(tmp_path / "mine", name)),
+        lambda: name.symlink_to(tmp_path / "mine"),
+        lambda: os.mkfifo(name),
+        lambda: name.mkdir(),
+    ):
+        make()
+        held = os.open(name, os.O_PATH | os.O_NOFOLLOW)
+        assert nfsverity.json("get", url + "/big.bin", str(copy))["reused"] == "0"
+        assert copy.read_bytes() == BIG
+        assert not os.path.samestat(copy.stat(), os.fstat(held))
+        os.close(held)
+        copy.unlink()
+        if name.is_dir():
+            name.rmdir()
+        else:
+            name.unlink(missing_ok=True)
+    assert (tmp_path / "mine").read_bytes() == BIG
 
 
 def test_what_does_not_verify_leaves_what_was_there(nfsverity: Any, serve: Any, signed: Path, tmp_path: Path) -> None:

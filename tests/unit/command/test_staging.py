@@ -14,7 +14,7 @@ import pytest
 from nfsverity_command import staging
 from nfsverity_command.failure import LocalProblem
 from nfsverity_command.staging import NewTree, new_file
-from nfsverity_proto.errors import NameCollision
+from nfsverity_proto.errors import NameCollision, Unreachable
 
 
 def put(tree: NewTree, path: bytes, content: bytes = b"new") -> None:
@@ -119,7 +119,7 @@ def test_names_that_collide_are_an_error(tmp_path: Path, first: bytes, second: b
 def test_what_is_the_same_name_here_is_never_two(tmp_path: Path, first: str, what: str) -> None:
     """A file system that takes "Name" for "name" finds there what this run has made; a second name does as well."""
     (tmp_path / "mirror").mkdir()
-    with closing(NewTree(tmp_path / "mirror", kept=True)) as tree:
+    with closing(NewTree(tmp_path / "mirror")) as tree:
         match first:
             case "whole":
                 put(tree, b"name")
@@ -145,14 +145,14 @@ def test_what_is_the_same_name_here_is_never_two(tmp_path: Path, first: str, wha
 
 
 def test_what_a_run_before_left_is_replaced_by_anything(tmp_path: Path) -> None:
-    tree = NewTree(tmp_path / "mirror", kept=True)
+    tree = NewTree(tmp_path / "mirror")
     put(tree, b"d/file")
     put(tree, b"d/was-file")
     tree.link(b"was-link", b"/")
     tree.link(b"gone", b"/")
     tree.directory(b"was-directory/deeper")
     tree.leave()
-    with closing(NewTree(tmp_path / "mirror", kept=True)) as again:
+    with closing(NewTree(tmp_path / "mirror")) as again:
         assert again.resumed
         put(again, b"was-directory")
         put(again, b"was-link/below")
@@ -165,19 +165,19 @@ def test_what_a_run_before_left_is_replaced_by_anything(tmp_path: Path) -> None:
 
 def test_the_place_itself_is_no_name_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "mirror").mkdir()
-    with closing(NewTree(tmp_path / "mirror", kept=True)) as tree:
+    with closing(NewTree(tmp_path / "mirror")) as tree:
         for name in (tree.path.name, tree.path.name.upper()):
             with pytest.raises(LocalProblem, match="until they are whole"):
                 tree.create(os.fsencode(name) + b"/x", False)
 
 
 def test_two_for_one_destination(tmp_path: Path) -> None:
-    with closing(NewTree(tmp_path / "mirror", kept=True)) as tree:
+    with closing(NewTree(tmp_path / "mirror")) as tree:
         with pytest.raises(LocalProblem, match="another get is writing"):
-            NewTree(tmp_path / "mirror", kept=True)
+            NewTree(tmp_path / "mirror")
         put(tree, b"a")
         tree.commit()
-    with closing(NewTree(tmp_path / "mirror", kept=True)) as again:
+    with closing(NewTree(tmp_path / "mirror")) as again:
         assert not again.resumed
 
 
@@ -264,6 +264,55 @@ def test_zeros_become_holes(tmp_path: Path) -> None:
     assert (tmp_path / "file").stat().st_blocks * 512 < 2 * 2**20
 
 
+def test_what_was_left_comes_before_old_files(tmp_path: Path) -> None:
+    mib = 2**20
+    contents = {b"l": {1: b"l"}, b"a": {0: b"a", 1: b"a"}, b"b": {0: b"b", 1: b"b", 3: b"b", 5: b"b"}}
+
+    def interrupted() -> None:
+        with new_file(tmp_path / "file", False) as file:
+            file.write(memoryview(bytes(mib)))
+            file.write(memoryview(b"l" * mib))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    for name in (b"a", b"b"):
+        with open(tmp_path / os.fsdecode(name), "wb") as old:
+            for at, byte in contents[name].items():
+                old.seek(at * mib)
+                old.write(byte * mib)
+    done: list[int] = []
+    with (
+        open(tmp_path / "a", "rb") as one,
+        open(tmp_path / "b", "rb") as two,
+        new_file(tmp_path / "file", False) as new,
+    ):
+        assert new.resumed
+        new.begin_as([one.fileno(), two.fileno()], 5 * mib, done.append)
+        new.finish(0)
+    parts = b"".join(byte * mib for byte in (b"a", b"l", b"\0", b"b", b"\0"))
+    assert (tmp_path / "file").read_bytes() == parts
+    assert sum(done) == 2 * mib, "what is there is not copied again"
+    assert names(tmp_path) == {b"file", b"a", b"b"}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Unreachable, RuntimeError, OSError])
+def test_only_what_the_next_run_can_use_is_left(tmp_path: Path, error: type[BaseException]) -> None:
+    def ended(content: bytes) -> None:
+        with new_file(tmp_path / "file", False) as file:
+            if content:
+                file.write(memoryview(content))
+            raise error("over")
+
+    for content in (b"some", b""):
+        with pytest.raises(error):
+            ended(content)
+        left = names(tmp_path)
+        assert len(left) == (1 if content and error in (KeyboardInterrupt, Unreachable) else 0)
+        for name in left:
+            os.unlink(tmp_path / os.fsdecode(name))
+
+
 def test_a_time_that_cannot_be_had_is_left_out(tmp_path: Path) -> None:
     with new_file(tmp_path / "file", False) as file:
         file.finish(2**200)
@@ -289,7 +338,7 @@ def test_a_file_that_begins_as_another(
     content = old.read_bytes()
     done: list[int] = []
     with old.open("rb") as file, new_file(tmp_path / "new", False) as new:
-        new.begin_as(file.fileno(), size, done.append)
+        new.begin_as([file.fileno()], size, done.append)
         new.put(1, memoryview(b"EGI"[:size]))
         new.finish(10**18)
     expected = content[:size] + bytes(max(0, size - len(content)))

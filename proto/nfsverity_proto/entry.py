@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from .hashes import Hash
-from .path import NAME_MAX, check_name, split_path
+from .path import NAME_MAX, check_name, check_path
 from .xdr import Bool, Buffer, Codec, Enumerated, Opaque, Structure, Union
 
 TARGET_MAX = 4095
+CONTENT_MAX = 64
+"""Bytes of a digest."""
 Key = tuple[bytes, bytes]
 """What entries are ordered by: the parent with 0x00 for each "/", then the name (fim-vol-2)."""
 
@@ -59,8 +61,8 @@ class Entry:
     node: Node
 
     def __post_init__(self) -> None:
-        check_name(self.name)
-        split_path(self.path)
+        check_name(self.name)  # before it is joined: it can have no slash
+        check_path(self.path)
 
     @property
     def path(self) -> bytes:
@@ -102,7 +104,7 @@ def type_of(node: Node) -> EntryType:
 NODE = Union(
     Enumerated(EntryType),
     {
-        EntryType.FILE: Structure(FileNode, executable=Bool, content=Opaque(64)),
+        EntryType.FILE: Structure(FileNode, executable=Bool, content=Opaque(CONTENT_MAX)),
         EntryType.LINK: Structure(LinkNode, target=Opaque(TARGET_MAX, 1)),
         EntryType.DIRECTORY: Structure(DirectoryNode),
     },
@@ -114,6 +116,9 @@ _ENTRY: Codec[Entry] = Codec(ENTRY)
 
 def encode_entry(entry: Entry) -> bytes:
     """The unit of the volume's tree (fim-vol-1). Raises `ValueError` past the bounds."""
+    match entry.node:
+        case FileNode(executable, content) if len(content) <= CONTENT_MAX and not len(content) & 3:
+            return encode_file(encode_parent(entry.parent), entry.name, executable, content)
     return _ENTRY.encode(entry)
 
 

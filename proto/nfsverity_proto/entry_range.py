@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from .entry import ENTRY, Entry, FileNode, Key, encode_entry
 from .errors import Malformed, Mismatch
 from .hashes import Hash
-from .proof import fold, prove, split_hashes
+from .proof import fold, fold_unit, prove, split_hashes
 from .statement import Volume
 from .tree import NodeSource, height, root
 from .xdr import Array, Opaque, Structure, UHyper
@@ -52,16 +52,21 @@ def verify_range(volume: Volume, hash: Hash, found: EntryRange) -> None:
     else:
         if found.first + count > volume.entries:
             raise ValueError(f"entries [{found.first}, {found.first + count}) of {volume.entries}")
-        leaves = [hash.leaf(encode_entry(entry)) for entry in found.entries]
-        proof = split_hashes(found.proof, hash.length)
-        top = fold(hash, volume.entries, found.first, leaves, height(volume.entries), proof).top
+        leaves = [hash.digest(b"\0" + encode_entry(entry)) for entry in found.entries]
+        if count == 1:
+            top = fold_unit(hash, volume.entries, found.first, leaves[0], found.proof)
+        else:
+            proof = split_hashes(found.proof, hash.length)
+            top = fold(hash, volume.entries, found.first, leaves, height(volume.entries), proof).top
     if not hmac.compare_digest(top, volume.root):
         raise Mismatch("entries that are not of the volume", expected=volume.root.hex(), found=top.hex())
-    keys = [entry.key for entry in found.entries]
-    if any(low >= high for low, high in itertools.pairwise(keys)):
-        raise Malformed("the volume has entries that are not in ascending order")
-    if any(isinstance(entry.node, FileNode) and len(entry.node.content) != hash.length for entry in found.entries):
-        raise Malformed(f"the volume has an entry whose content is named by no {hash.name} hash")
+    keys = [entry.key for entry in found.entries] if count > 1 else ()
+    for low, high in itertools.pairwise(keys):
+        if low >= high:
+            raise Malformed("the volume has entries that are not in ascending order")
+    for entry in found.entries:
+        if isinstance(entry.node, FileNode) and len(entry.node.content) != hash.length:
+            raise Malformed(f"the volume has an entry whose content is named by no {hash.name} hash")
 
 
 def entry_at(volume: Volume, found: EntryRange, key: Key) -> Entry | None:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 NAME_MAX, PATH_MAX, DEPTH_MAX = 255, 4095, 256
 
 
@@ -28,6 +30,24 @@ def split_path(path: bytes) -> tuple[bytes, ...]:
     for name in names:
         check_name(name)
     return names
+
+
+@lru_cache(maxsize=1024)
+def _depth(path: bytes) -> int:
+    """The number of names of a directory: of the files that are met one after the other, many are in the same."""
+    return len(split_path(path))
+
+
+def check_path(path: bytes) -> None:
+    """Raise `ValueError` where `split_path` does, and for the root directory."""
+    above, slash, name = path.rpartition(b"/")
+    if slash and not above:
+        raise ValueError("a path that begins with a slash")
+    check_name(name)
+    if len(path) > PATH_MAX:
+        raise ValueError(f"a path of {len(path)} bytes")
+    if above and _depth(above) >= DEPTH_MAX:
+        raise ValueError(f"a path of more than {DEPTH_MAX} names")
 
 
 def join_path(*parts: bytes) -> bytes:

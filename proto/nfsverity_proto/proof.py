@@ -106,6 +106,32 @@ def fold(hash: Hash, units: int, first: int, leaves: Sequence[bytes], level: int
     return Fold(nodes[0], runs)
 
 
+def fold_unit(hash: Hash, units: int, index: int, leaf: bytes, proof: bytes) -> bytes:
+    """The root that one leaf and its proof, hashes end to end, come to: RFC 9162's inclusion proof.
+
+    Raises `ValueError` as `fold` does.
+    """
+    if not 0 <= index < units:
+        raise ValueError(f"unit {index} of {units}")
+    length, new = hash.length, hash.new
+    # a node has a sibling on its right up to where the paths of this unit and of the last one meet
+    meet = (index ^ (units - 1)).bit_length()
+    lefts = index.bit_count()
+    due = lefts + meet - (index & ((1 << meet) - 1)).bit_count()
+    if len(proof) != due * length:
+        raise ValueError(f"a proof of {len(proof)} bytes where {due} hashes are due")
+    left = right = lefts * length
+    top = leaf
+    for at in range(height(units)):
+        if index >> at & 1:
+            top = new(b"\1" + proof[left - length : left] + top).digest()
+            left -= length
+        elif at < meet:
+            top = new(b"\1" + top + proof[right : right + length]).digest()
+            right += length
+    return top
+
+
 def split_hashes(data: bytes | memoryview, length: int) -> list[bytes]:
     """Hashes that travel one after the other. Raises `ValueError` for a part of one."""
     if len(data) % length:

@@ -11,7 +11,7 @@ from enum import IntEnum
 
 from .errors import Malformed, Unsupported, WrongKind
 from .hashes import digest_length, hash_by_number
-from .path import check_name, split_path
+from .path import check_name, check_path
 from .tree import RFC9162, SIZE_MAX, UNIT_LOG2_MAX, UNIT_LOG2_MIN, Shape
 from .xdr import (
     Array,
@@ -135,7 +135,7 @@ class File:
         check_name(self.label)
         if not self.path:
             raise ValueError("a file without a path")
-        split_path(self.path)
+        check_path(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +256,8 @@ class _Whole:
     extensions: tuple[Extension, ...]
 
 
-HASH = Opaque(64)
+ROOT_MAX = 64
+HASH = Opaque(ROOT_MAX)
 TIME = Structure(Time, seconds=Hyper, nseconds=UInt)
 EXTENSION = Structure(Extension, number=UInt, critical=Bool, value=Opaque(1024))
 TREE = Structure(Tree, type=UInt, unit_log2=UInt, size=UHyper, root=HASH)
@@ -327,10 +328,24 @@ def decode_statement(data: Buffer, kind: Kind | None = None) -> Statement:
                 expected=(kind or Kind.FILE).name.lower(),
                 found=found.name.lower(),
             )
+        if found is Kind.CONTENT and (statement := _plain_content(data)) is not None:
+            return statement
         whole = _WHOLE.decode(data)
         return Statement(whole.hash, whole.claim, whole.extensions)
     except ValueError as error:
         raise Malformed(f"the statement cannot be decoded: {error}") from error
+
+
+def _plain_content(data: Buffer) -> Statement | None:
+    """A statement as `encode_content` makes it, as almost all are, at once; None for any other."""
+    fixed = _CONTENT_HEAD.size
+    if len(data) < fixed:
+        return None
+    _, _, hash, _, seconds, nseconds, type, unit_log2, size, length = _CONTENT_HEAD.unpack_from(data)
+    if length & 3 or length > ROOT_MAX or data[fixed + length :] != _NO_EXTENSIONS:
+        return None
+    root = bytes(data[fixed : fixed + length])
+    return Statement(hash, Content(Time(seconds, nseconds), Tree(type, unit_log2, size, root)))
 
 
 def _uint(data: Buffer, at: int) -> int:

@@ -32,7 +32,7 @@ NAMES = st.lists(st.sampled_from(b"a-.\x01\x7f\xff0"), min_size=1, max_size=3).m
 )  # fmt: skip
 PATHS = st.lists(NAMES, max_size=3).map(b"/".join)
 NODES = (
-    st.builds(FileNode, st.booleans(), st.binary(min_size=32, max_size=32))
+    st.builds(FileNode, st.booleans(), st.binary(min_size=32, max_size=32) | st.binary(max_size=64))
     | st.builds(LinkNode, st.binary(min_size=1, max_size=8).filter(lambda target: b"\0" not in target))
     | st.just(DirectoryNode())
 )
@@ -56,6 +56,12 @@ def test_an_entry_has_one_encoding(entry: Entry) -> None:
     for end in range(len(data)):
         with pytest.raises(XdrError):
             decode_entry(data[:end])
+
+
+def test_an_entry_past_the_bounds_is_not_encoded() -> None:
+    for node in (FileNode(True, bytes(65)), FileNode(False, bytes(300)), LinkNode(b""), LinkNode(b"x" * 4096)):
+        with pytest.raises(ValueError):
+            encode_entry(Entry(b"a", b"b", node))
 
 
 @pytest.mark.spec("fim-vol-1")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nfsverity_proto.path import check_name, join_path, split_path
+from nfsverity_proto.path import check_name, check_path, join_path, split_path
 
 NOT_NAMES = [b"", b".", b"..", b"a/b", b"/", b"a\0b", b"\0", b"x" * 256]
 ODD_NAMES = [b"...", b".a", b"a.", b" ", b"\xff\xfe", b"\xc3\xa9", b"e\xcc\x81", b"-", b"\n", b"x" * 255, b"a\\b"]
@@ -88,3 +88,25 @@ def test_what_joins_to_no_path_is_refused() -> None:
     for parts in ((b"a", b".."), (b"a/", b"b"), (b"x" * 255,) * 17):
         with pytest.raises(ValueError):
             join_path(*parts)
+
+
+def accepts(path: bytes) -> bool:
+    try:
+        return bool(split_path(path))
+    except ValueError:
+        return False
+
+
+@pytest.mark.spec("fim-path-3")
+@given(
+    st.lists(st.sampled_from([b"/", b"a", b"b", b".", b"..", b"\0", b"\xff", b"x" * 255]), max_size=12).map(b"".join)
+    | st.integers(254, 258).map(lambda depth: b"/".join([b"a"] * depth))
+    | st.integers(4090, 4100).map(lambda length: (b"x" * 254 + b"/") * (length // 255) + b"y" * (length % 255))
+)
+def test_a_path_is_checked_as_it_is_split(path: bytes) -> None:
+    for _ in range(2):  # the second time, what is above the last name is known
+        if accepts(path):
+            check_path(path)
+        else:
+            with pytest.raises(ValueError):
+                check_path(path)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nfsverity_proto.hashes import hash_by_number
-from nfsverity_proto.proof import check_range, fold, proof_length, prove, siblings, split_hashes
+from nfsverity_proto.proof import check_range, fold, fold_unit, proof_length, prove, siblings, split_hashes
 from nfsverity_proto.tree import canonical, height
 from oracle import merkle
 
@@ -190,3 +190,22 @@ def test_hashes_travel_end_to_end() -> None:
 def test_a_proof_with_what_is_no_hash_is_malformed(length: int) -> None:
     with pytest.raises(ValueError, match="no sha256 hash"):
         fold(SHA256, 4, 0, [bytes(32)], 2, [bytes(32), bytes(length)])
+
+
+@pytest.mark.spec("fim-proof-3", "fim-proof-4")
+@given(st.integers(1, 2**52) | st.integers(1, 40), st.data())
+def test_one_unit_is_folded_as_a_range_of_one(n: int, data: st.DataObject) -> None:
+    index = data.draw(st.integers(0, n - 1) | st.integers(max(0, n - 3), n - 1))
+    due = proof_length(n, index, index + 1, height(n))
+    count = data.draw(st.sampled_from([due, due, due, due + 1, due - 1, 0]))
+    proof = [SHA256.digest(b"%d" % number) for number in range(count)]
+    leaf = SHA256.leaf(b"unit")
+    if count == due:
+        top = fold(SHA256, n, index, [leaf], height(n), proof).top
+        assert fold_unit(SHA256, n, index, leaf, b"".join(proof)) == top
+        proof = [*proof, b"x"]
+    with pytest.raises(ValueError):
+        fold_unit(SHA256, n, index, leaf, b"".join(proof))
+    for beyond in (n, -1):
+        with pytest.raises(ValueError):
+            fold_unit(SHA256, n, beyond, leaf, b"")

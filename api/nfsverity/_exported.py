@@ -19,7 +19,7 @@ from nfsverity_proto.record import decode_record, membership_of
 from nfsverity_proto.revocation import Revocations
 from nfsverity_proto.statement import Item, Kind, decode_statement
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import ALL_ALGORITHMS, Expected, Verified, verify_record
+from nfsverity_proto.verification import ALL_ALGORITHMS, Expected, Verified, Verifier, verify_record
 from nfsverity_store.content import open_below
 from nfsverity_store.hashing import ChangedSize, build, hash_runs
 from nfsverity_store.published import open_published
@@ -88,11 +88,11 @@ def judge_export(
     seen = Seen(marks)
     known: Revocations = revoked
     with state.snapshot():
-        now = marks.now()
+        verifier = Verifier(trust, {}, marks.now(), ALL_ALGORITHMS, seen, known)
         if is_exported(exported):
-            signed, verified = verify_exported(exported, expected, trust, {}, now, ALL_ALGORITHMS, seen, known)
+            signed, verified = verify_exported(exported, expected, verifier)
         else:
-            signed = verified = verify_record(exported, expected, trust, {}, now, ALL_ALGORITHMS, seen, known)
+            signed = verified = verify_record(exported, expected, verifier)
     raised = judged(marks, signed, expected, trust, seen, known).raised
     _check(file, verified)
     if raised is not None:

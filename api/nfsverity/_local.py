@@ -52,6 +52,7 @@ from nfsverity_proto.verification import (
     Certificates,
     Expected,
     Verified,
+    Verifier,
     accept_revocation,
     check_freshness,
     verify_head,
@@ -552,10 +553,10 @@ class LocalTree:
         certificates = self.certificates(record)
         try:
             with contextlib.nullcontext() if self.state is None else self.state.snapshot():
-                now = self._now()
-                verified = verify_record(record, allowed, self.trust, certificates, now, algorithms, seen, revoked)
+                verifier = Verifier(self.trust, certificates, self._now(), algorithms, seen, revoked)
+                verified = verify_record(record, allowed, verifier)
                 for gate, rule in rules:
-                    rule.check(verified, gate, now)
+                    rule.check(verified, gate, verifier.now)
         except VerificationError as error:
             if self._marks is not None:
                 self._marks.explain(error, record, self.url_of)
@@ -579,9 +580,9 @@ class LocalTree:
         seen = Seen(NO_MARKS if self._marks is None else self._marks)
         try:
             with contextlib.nullcontext() if self.state is None else self.state.snapshot():
-                verified = verify_head(
-                    record, expected, self.trust, self.certificates(record), self._now(), ALL_ALGORITHMS, seen, revoked
-                )
+                certificates = self.certificates(record)
+                verifier = Verifier(self.trust, certificates, self._now(), ALL_ALGORITHMS, seen, revoked)
+                verified = verify_head(record, expected, verifier)
         except VerificationError as error:
             if self._marks is not None:
                 self._marks.explain(error, record, self.url_of)
@@ -648,12 +649,14 @@ class LocalTree:
             verified = accept_revocation(
                 record,
                 expected,
-                self.trust,
-                certificates_among(record, self._published.certificates()),
-                self._now(),
-                ALL_ALGORITHMS,
-                self._marks,
-                self._revocations,
+                Verifier(
+                    self.trust,
+                    certificates_among(record, self._published.certificates()),
+                    self._now(),
+                    ALL_ALGORITHMS,
+                    self._marks,
+                    self._revocations,
+                ),
             )
             raised = accepted(self._marks, self._revocations, verified, expected, self.trust)
             self._marks.flush()

@@ -51,6 +51,7 @@ from nfsverity_proto.verification import (
     Certificates,
     Expected,
     Verified,
+    Verifier,
     accept_revocation,
     check_freshness,
     check_validity,
@@ -72,7 +73,7 @@ from .state import State
 from .unit_cache import UnitCache
 
 Ok = TypeVar("Ok")
-Verify = Callable[..., Verified]
+Verify = Callable[[bytes | None, Expected, Verifier], Verified]
 """`verify_record`, or what judges another kind."""
 RECONNECTS = 5
 """How often one call is begun again after its connection was lost."""
@@ -422,7 +423,8 @@ class Session:
         algorithms, expected = self.narrowed(expected, rules)
 
         def judge_at(now: int, certificates: Certificates) -> Verified:
-            verified = verify(record, expected, self.settings.trust, certificates, now, algorithms, marks, revoked)
+            verifier = Verifier(self.settings.trust, certificates, now, algorithms, marks, revoked)
+            verified = verify(record, expected, verifier)
             for gate, rule in rules:
                 rule.check(verified, gate, now)
             return verified

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from nfsverity_proto.entry import FileNode
 from nfsverity_proto.errors import NotMember, VerificationError
 from nfsverity_proto.hashes import hash_by_number
-from nfsverity_proto.marks import NO_MARKS, Marks
 from nfsverity_proto.member import verify_member
 from nfsverity_proto.record import (
     MEMBERSHIP,
@@ -23,7 +22,6 @@ from nfsverity_proto.record import (
     membership_of,
     signature_of,
 )
-from nfsverity_proto.revocation import NOTHING_REVOKED, Revocations, Revoked
 from nfsverity_proto.statement import NO_END, Content, File, Kind, Statement, Tag, Volume, decode_statement, tag_of
 from nfsverity_proto.trust import TrustEntry
 from nfsverity_proto.verification import (
@@ -32,6 +30,7 @@ from nfsverity_proto.verification import (
     Expected,
     Signer,
     Verified,
+    Verifier,
     check_attestations,
     verify_head,
     verify_record,
@@ -106,7 +105,7 @@ def judge_here(
     from nfsverity_client.revocations import RevocationStore
 
     marks, revoked = MarkStore(believed.state), RevocationStore(believed.state, believed.revoked)
-    report = judge(data, expected, believed.trust, certificates, marks.now(), marks=marks, revoked=revoked)
+    report = judge(data, expected, Verifier(believed.trust, certificates, marks.now(), ALL_ALGORITHMS, marks, revoked))
     if report.error is not None:
         marks.explain(report.error, data, url_of)
     kept = marks.find(volume=report.file.volume, kind=Kind.FILE, path=report.file.path)
@@ -131,7 +130,8 @@ def judge_member_here(
     if membership is None:
         raise NotMember("the record says nothing of a volume")
     marks, revoked = MarkStore(believed.state), RevocationStore(believed.state, believed.revoked)
-    report = judge(head, expected, believed.trust, certificates, marks.now(), Kind.VOLUME, marks, revoked)
+    verifier = Verifier(believed.trust, certificates, marks.now(), ALL_ALGORITHMS, marks, revoked)
+    report = judge(head, expected, verifier, Kind.VOLUME)
     volume, content, error = report.statement.claim, statement.claim, report.error
     if not isinstance(volume, Volume) or not isinstance(content, Content):
         raise ValueError("a member has a statement of kind content, and a head")
@@ -157,27 +157,19 @@ def judge_member_here(
 def judge(
     data: bytes,
     expected: Expected,
-    trust: Sequence[TrustEntry],
-    certificates: Certificates,
-    now: int,
+    verifier: Verifier,
     kind: Kind = Kind.FILE,
-    marks: Marks = NO_MARKS,
-    revoked: Revocations = NOTHING_REVOKED,
 ) -> RecordReport:
     """Raises the `VerificationError` of steps 1 and 2: then there is nothing to show."""
     record = decode_record(data)
     statement = decode_statement(record.statement, kind)
     if isinstance(statement.claim, Content):
         raise ValueError("this statement has no volume")
-    of_volume = revoked.of(statement.claim.volume)
-    judged = tuple(
-        _judge(record, attestation, statement, expected, trust, certificates, now, of_volume)
-        for attestation in record.attestations
-    )
+    judged = tuple(_judge(record, attestation, statement, expected, verifier) for attestation in record.attestations)
     error: VerificationError | None = None
     try:
         verify = {Kind.REVOCATION: verify_revocation, Kind.VOLUME: verify_head}.get(kind, verify_record)
-        verify(data, expected, trust, certificates, now, ALL_ALGORITHMS, marks, revoked)
+        verify(data, expected, verifier)
     except VerificationError as problem:
         error = problem
         error.where = expected.url
@@ -192,16 +184,13 @@ def _judge(
     attestation: Attestation,
     statement: Statement,
     expected: Expected,
-    trust: Sequence[TrustEntry],
-    certificates: Certificates,
-    now: int,
-    revoked: Revoked,
+    verifier: Verifier,
 ) -> Judged:
     alone = Record(record.statement, (attestation,))
     try:
-        (signer,) = check_attestations(alone, statement, expected, trust, certificates, now, ALL_ALGORITHMS, revoked)
+        (signer,) = check_attestations(alone, statement, expected, verifier)
     except VerificationError as error:
-        return Judged(attestation, None, error, _subject(attestation, trust, certificates))
+        return Judged(attestation, None, error, _subject(attestation, verifier.trust, verifier.certificates))
     return Judged(attestation, signer, None, signer.certificate.subject)
 
 

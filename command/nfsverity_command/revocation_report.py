@@ -13,7 +13,7 @@ from typing import Any
 
 from nfsverity_proto.statement import NO_END, PUBLIC_KEY, VERSION, Item, Kind, Revocation
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import Certificates, Expected
+from nfsverity_proto.verification import Certificates, Expected, Verifier
 from nfsverity_publisher.keys import SigningKey
 from nfsverity_publisher.revocation import RevocationReport
 from nfsverity_store.revocation import PublishedRevocation
@@ -53,7 +53,7 @@ def judged(
 ) -> RevocationView:
     """Raises the `VerificationError` of steps 1 and 2."""
     expected = Expected(b"", believed.expected(url, url), url)
-    report = judge(record, expected, believed.trust, certificates, int(time.time()), Kind.REVOCATION)
+    report = judge(record, expected, Verifier(believed.trust, certificates, int(time.time())), Kind.REVOCATION)
     return RevocationView(report, frozenset(), invalid)
 
 
@@ -62,7 +62,7 @@ def of_report(made: RevocationReport, keys: Sequence[SigningKey]) -> RevocationV
     record = PublishedRevocation(made.root).record(made.revocation.volume) or b""
     expected = Expected(b"", frozenset({made.revocation.volume}), tree_url(made.root))
     trust = [TrustEntry(key.certificate.der) for key in keys]
-    report = judge(record, expected, trust, {}, int(time.time()), Kind.REVOCATION)
+    report = judge(record, expected, Verifier(trust, {}, int(time.time())), Kind.REVOCATION)
     return RevocationView(report, frozenset(made.new), made.invalid)
 
 

@@ -4,17 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .errors import Malformed, Unsigned
-from .marks import NO_MARKS, Marks
 from .member import verify_member
 from .record import RECORD_MAX
-from .revocation import NOTHING_REVOKED, Revocations
 from .statement import MAGIC
-from .trust import TrustEntry
-from .verification import ALL_ALGORITHMS, Algorithms, Certificates, Expected, Verified, check_revoked, verify_head
+from .verification import Expected, Verified, Verifier, check_revoked, verify_head
 from .xdr import Buffer, Codec, Opaque, Structure, XdrError
 
 EXPORTED_MAX = 2 * (4 + RECORD_MAX)
@@ -56,16 +52,7 @@ def is_exported(data: Buffer) -> bool:
     return bytes(data[4:8]) != _MAGIC
 
 
-def verify_exported(
-    data: Buffer | None,
-    expected: Expected,
-    trust: Sequence[TrustEntry],
-    certificates: Certificates,
-    now: int,
-    algorithms: Algorithms = ALL_ALGORITHMS,
-    marks: Marks = NO_MARKS,
-    revoked: Revocations = NOTHING_REVOKED,
-) -> tuple[Verified, Verified]:
+def verify_exported(data: Buffer | None, expected: Expected, verifier: Verifier) -> tuple[Verified, Verified]:
     """The head, then the member at `expected.path` (fim-export-1). Raises as `verify_head` and `verify_member` do.
 
     Marks are raised with the head alone, which comes first of the two.
@@ -73,7 +60,7 @@ def verify_exported(
     if data is None:
         raise Unsigned("there is no record")
     exported = decode_exported(data)
-    head = verify_head(exported.head, expected, trust, certificates, now, algorithms, marks, revoked)
-    member = verify_member(exported.record, expected.path, head, algorithms)
-    check_revoked(member, revoked.of(head.volume))
+    head = verify_head(exported.head, expected, verifier)
+    member = verify_member(exported.record, expected.path, head, verifier.algorithms)
+    check_revoked(member, verifier.revoked.of(head.volume))
     return head, member

@@ -91,6 +91,20 @@ class Expected:
 
 
 @dataclass(frozen=True, slots=True)
+class Verifier:
+    """What the client brings: whom it believes, what it knows and accepts. It never comes from the server."""
+
+    trust: Sequence[TrustEntry]
+    certificates: Certificates
+    now: int
+    """In Unix seconds, and never before what was accepted shows (`marks.effective_now`)."""
+    algorithms: Algorithms = ALL_ALGORITHMS
+    marks: Marks = NO_MARKS
+    """By default, nothing was accepted before."""
+    revoked: Revocations = NOTHING_REVOKED
+
+
+@dataclass(frozen=True, slots=True)
 class Signer:
     """A signer whose signature verified, and the entries by which it is believed: one or more."""
 
@@ -176,107 +190,52 @@ def signers_to_fetch(record: Record, trust: Sequence[TrustEntry]) -> list[Finger
     return wanted
 
 
-def verify_record(
-    data: Buffer | None,
-    expected: Expected,
-    trust: Sequence[TrustEntry],
-    certificates: Certificates,
-    now: int,
-    algorithms: Algorithms = ALL_ALGORITHMS,
-    marks: Marks = NO_MARKS,
-    revoked: Revocations = NOTHING_REVOKED,
-) -> Verified:
-    """Steps 0 to 12 for the record of a file. `now` is in Unix seconds, and never before what was accepted shows
-    (`marks.effective_now`). Without `marks` and `revoked`, nothing was accepted before and nothing is revoked.
+def verify_record(data: Buffer | None, expected: Expected, verifier: Verifier) -> Verified:
+    """Steps 0 to 12 for the record of a file.
 
     Raises the `VerificationError` of the first step that fails; of several attestations that fail, the
     error of the one that got furthest, and of equals the first.
     """
-    return _version(Kind.FILE, data, expected, trust, certificates, now, algorithms, marks, revoked)
+    return _version(Kind.FILE, data, expected, verifier)
 
 
-def verify_head(
-    data: Buffer | None,
-    expected: Expected,
-    trust: Sequence[TrustEntry],
-    certificates: Certificates,
-    now: int,
-    algorithms: Algorithms = ALL_ALGORITHMS,
-    marks: Marks = NO_MARKS,
-    revoked: Revocations = NOTHING_REVOKED,
-) -> Verified:
+def verify_head(data: Buffer | None, expected: Expected, verifier: Verifier) -> Verified:
     """Steps 0 to 12 for the head of a volume. `expected.path` is not used. Raises as `verify_record` does."""
-    return _version(Kind.VOLUME, data, expected, trust, certificates, now, algorithms, marks, revoked)
+    return _version(Kind.VOLUME, data, expected, verifier)
 
 
-def _version(
-    kind: Kind,
-    data: Buffer | None,
-    expected: Expected,
-    trust: Sequence[TrustEntry],
-    certificates: Certificates,
-    now: int,
-    algorithms: Algorithms,
-    marks: Marks,
-    revoked: Revocations,
-) -> Verified:
-    verified = _up_to_signers(kind, data, expected, trust, certificates, now, algorithms, revoked)
-    for_volume = revoked.of(verified.volume)
-    check_version(verified, expected, trust, marks, for_volume)  # step 11
-    check_validity(verified.statement, now)  # step 12
-    check_freshness(for_volume, now)
+def _version(kind: Kind, data: Buffer | None, expected: Expected, verifier: Verifier) -> Verified:
+    verified = _up_to_signers(kind, data, expected, verifier)
+    revoked = verifier.revoked.of(verified.volume)
+    check_version(verified, expected, verifier.trust, verifier.marks, revoked)  # step 11
+    check_validity(verified.statement, verifier.now)  # step 12
+    check_freshness(revoked, verifier.now)
     return verified
 
 
-def accept_revocation(
-    data: Buffer | None,
-    expected: Expected,
-    trust: Sequence[TrustEntry],
-    certificates: Certificates,
-    now: int,
-    algorithms: Algorithms = ALL_ALGORITHMS,
-    marks: Marks = NO_MARKS,
-    revoked: Revocations = NOTHING_REVOKED,
-) -> Verified:
+def accept_revocation(data: Buffer | None, expected: Expected, verifier: Verifier) -> Verified:
     """A revocation that counts: all of steps 0 to 12 but for its `not_after` (fim-rev-6). `expected.path` is not used.
 
     The caller keeps it (`Revoked.after`, `marks.to_raise`); what has expired counts for as long, and then lets no
     version pass (`check_freshness`). Raises as `verify_record` does.
     """
-    verified = _up_to_signers(Kind.REVOCATION, data, expected, trust, certificates, now, algorithms, revoked)
-    own = revoked.of(verified.volume).joined(verified.revocation.items)
-    check_version(verified, expected, trust, marks, revoked.of(verified.volume), own)  # step 11
+    verified = _up_to_signers(Kind.REVOCATION, data, expected, verifier)
+    revoked = verifier.revoked.of(verified.volume)
+    own = revoked.joined(verified.revocation.items)
+    check_version(verified, expected, verifier.trust, verifier.marks, revoked, own)  # step 11
     check_successor(verified.revocation, own)
-    check_issued(verified.statement, now)  # step 12
+    check_issued(verified.statement, verifier.now)  # step 12
     return verified
 
 
-def verify_revocation(
-    data: Buffer | None,
-    expected: Expected,
-    trust: Sequence[TrustEntry],
-    certificates: Certificates,
-    now: int,
-    algorithms: Algorithms = ALL_ALGORITHMS,
-    marks: Marks = NO_MARKS,
-    revoked: Revocations = NOTHING_REVOKED,
-) -> Verified:
+def verify_revocation(data: Buffer | None, expected: Expected, verifier: Verifier) -> Verified:
     """Steps 0 to 12 for a revocation, whose verdict is that of `accept_revocation`, or that it has expired."""
-    verified = accept_revocation(data, expected, trust, certificates, now, algorithms, marks, revoked)
-    check_validity(verified.statement, now)
+    verified = accept_revocation(data, expected, verifier)
+    check_validity(verified.statement, verifier.now)
     return verified
 
 
-def _up_to_signers(
-    kind: Kind,
-    data: Buffer | None,
-    expected: Expected,
-    trust: Sequence[TrustEntry],
-    certificates: Certificates,
-    now: int,
-    algorithms: Algorithms,
-    revoked: Revocations,
-) -> Verified:
+def _up_to_signers(kind: Kind, data: Buffer | None, expected: Expected, verifier: Verifier) -> Verified:
     """Steps 0 to 10, which are the same for each kind that has an identity."""
     if data is None:  # step 0
         raise Unsigned("there is no record")
@@ -285,12 +244,9 @@ def _up_to_signers(
     statement = decode_statement(record.statement, kind)  # steps 1 and 2
     check_identity(statement, expected)  # step 3
     check_extensions(statement)  # step 4
-    check_algorithms(statement, algorithms)  # step 5
-    for_volume = revoked.of(_identified(statement).volume)
-    signers = check_attestations(
-        record, statement, expected, trust, certificates, now, algorithms, for_volume
-    )  # steps 6 to 9
-    check_signers(signers, statement, expected, trust)  # step 10
+    check_algorithms(statement, verifier.algorithms)  # step 5
+    signers = check_attestations(record, statement, expected, verifier)  # steps 6 to 9
+    check_signers(signers, statement, expected, verifier.trust)  # step 10
     return Verified(data, record, statement, tag_of(record.statement, statement.hash), signers)
 
 
@@ -349,16 +305,10 @@ def _check_items(revocation: Revocation) -> None:
 
 
 def check_attestations(
-    record: Record,
-    statement: Statement,
-    expected: Expected,
-    trust: Sequence[TrustEntry],
-    certificates: Certificates,
-    now: int,
-    algorithms: Algorithms,
-    revoked: Revoked = NOTHING_REVOKED,
+    record: Record, statement: Statement, expected: Expected, verifier: Verifier
 ) -> tuple[Signer, ...]:
     """Steps 6 to 9, for each attestation alone: the signers of those that pass, at least one."""
+    revoked = verifier.revoked.of(_identified(statement).volume)
     signers: list[Signer] = []
     furthest: tuple[int, VerificationError] | None = None
     for attestation in record.attestations:
@@ -369,12 +319,12 @@ def check_attestations(
             signature = signature_of(attestation)
             scheme = scheme_by_number(signature.scheme)
             hash_by_number(signature.signer.hash)
-            if signature.scheme not in algorithms.schemes:
+            if signature.scheme not in verifier.algorithms.schemes:
                 raise RefusedAlgorithm(f"signature scheme {scheme.name} is not accepted")
             progress.step = 7
-            entries = _entries_in_scope(signature, statement, expected, trust, certificates)
+            entries = _entries_in_scope(signature, statement, expected, verifier.trust, verifier.certificates)
             progress.step = 8
-            believed, certificate = _judge_certificate(signature.signer, scheme, entries, certificates, now, revoked)
+            believed, certificate = _judge_certificate(signature.signer, scheme, entries, verifier, revoked)
             progress.step = 9
             message = signed_bytes(signature.signer, signature.scheme, record.statement)
             check_signature(scheme, certificate.public_key, signature.value, message)
@@ -428,8 +378,7 @@ def _judge_certificate(
     signer: Fingerprint,
     scheme: Scheme,
     entries: Sequence[TrustEntry],
-    certificates: Certificates,
-    now: int,
+    verifier: Verifier,
     revoked: Revoked,
 ) -> tuple[tuple[TrustEntry, ...], Certificate]:
     """Step 8: the certificate, its key, time and usage; under a CA the path to it, and then the subject.
@@ -439,16 +388,16 @@ def _judge_certificate(
     if not entries[0].ca:  # the pin is the certificate, and its digest was compared
         certificate = entries[0].certificate
         _check_key(scheme, certificate, revoked)
-        check_leaf(certificate, now, in_chain=False)
+        check_leaf(certificate, verifier.now, in_chain=False)
         return tuple(entries), certificate
-    certificate, intermediates = _fetched(signer, certificates)
+    certificate, intermediates = _fetched(signer, verifier.certificates)
     _check_key(scheme, certificate, revoked)
-    check_leaf(certificate, now, in_chain=True)
+    check_leaf(certificate, verifier.now, in_chain=True)
     believed: list[TrustEntry] = []
     problem: VerificationError | None = None
     for entry in entries:
         try:
-            check_chain(certificate, intermediates, entry.certificate, now)
+            check_chain(certificate, intermediates, entry.certificate, verifier.now)
         except BadCertificate as error:
             problem = problem or error
             continue

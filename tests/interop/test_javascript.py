@@ -19,7 +19,7 @@ from nfsverity_proto import tree
 from nfsverity_proto.errors import VerificationError
 from nfsverity_proto.hashes import hash_by_number
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import Expected, verify_record
+from nfsverity_proto.verification import Expected, Verifier, verify_record
 from nfsverity_store.layout import read_head
 from nfsverity_store.published import open_published
 
@@ -71,7 +71,7 @@ class Case:
         trust = [TrustEntry(der_of(self.certificate))]
         expected = Expected(os.fsencode(self.path), frozenset({self.volume}), None)
         try:
-            verified = verify_record(self.record, expected, trust, {}, self.now)
+            verified = verify_record(self.record, expected, Verifier(trust, {}, self.now))
         except VerificationError as error:
             return error.verdict
         hash, shape = hash_by_number(verified.statement.hash), verified.content.tree.shape

@@ -28,7 +28,7 @@ class Version:
 
 
 @dataclass
-class Verifier:
+class Reader:
     """One who pins all keys, keeps marks, and has one clock."""
 
     now: int

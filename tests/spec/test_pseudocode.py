@@ -67,6 +67,7 @@ from nfsverity_proto.verification import (
     ALL_ALGORITHMS,
     Algorithms,
     Expected,
+    Verifier,
     verify_head,
     verify_record,
     verify_revocation,
@@ -481,12 +482,7 @@ class Case:
             verify(
                 self.data,
                 self.expected,
-                self.trust,
-                self.certificates,
-                self.now,
-                self.accepted,
-                self.marks,
-                self.revoked,
+                Verifier(self.trust, self.certificates, self.now, self.accepted, self.marks, self.revoked),
             )
         except VerificationError as error:
             return error.verdict

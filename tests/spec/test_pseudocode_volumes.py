@@ -45,7 +45,7 @@ from nfsverity_proto.statement import (
     encode_statement,
     tag_of,
 )
-from nfsverity_proto.verification import ALL_ALGORITHMS, Algorithms, Verified, check_revoked, verify_head
+from nfsverity_proto.verification import ALL_ALGORITHMS, Algorithms, Verified, Verifier, check_revoked, verify_head
 
 from .test_pseudocode import (
     DRAFT,
@@ -318,7 +318,7 @@ def accepted_head() -> Verified:
     data = encode_statement(Statement(SHA256, volume))
     made = case(["pin"], [pin("pin")])
     record = encode_record(data, [keys()["pin"].attest(data)])
-    return verify_head(record, made.expected, made.trust, {}, NOW)
+    return verify_head(record, made.expected, Verifier(made.trust, {}, NOW))
 
 
 def attested(path: bytes, **changes: Any) -> Attestation:

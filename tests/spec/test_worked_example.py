@@ -39,7 +39,7 @@ from nfsverity_proto.statement import (
 )
 from nfsverity_proto.tree import RFC9162, levels, root
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import Expected, verify_head, verify_record
+from nfsverity_proto.verification import Expected, Verifier, verify_head, verify_record
 from nfsverity_proto.xdr import Codec
 
 from . import worked_example as example
@@ -111,11 +111,13 @@ def test_proto_signs_the_same_bytes_and_makes_the_same_record() -> None:
 def test_proto_verifies_the_record() -> None:
     trust = [TrustEntry(example.certificate())]
     verified = verify_record(
-        example.record(), Expected(example.PATH, frozenset([example.VOLUME])), trust, {}, example.NOW
+        example.record(), Expected(example.PATH, frozenset([example.VOLUME])), Verifier(trust, {}, example.NOW)
     )
     assert verified.content.tree.root == example.top(example.leaves())
     with pytest.raises(WrongPath):
-        verify_record(example.record(), Expected(b"another", frozenset([example.VOLUME])), trust, {}, example.NOW)
+        verify_record(
+            example.record(), Expected(b"another", frozenset([example.VOLUME])), Verifier(trust, {}, example.NOW)
+        )
 
 
 @pytest.mark.spec("fim-proof-3")
@@ -138,7 +140,7 @@ def test_proto_has_the_volume_and_verifies_the_member() -> None:
     assert [encode_entry(entry) for entry in entries] == example.entries()
     assert entries == sorted(entries, key=lambda entry: entry.key)
     expected = Expected(b"", frozenset([example.VOLUME]))
-    head = verify_head(example.head_record(), expected, [TrustEntry(example.certificate())], {}, example.NOW)
+    head = verify_head(example.head_record(), expected, Verifier([TrustEntry(example.certificate())], {}, example.NOW))
     assert head.head.root == root(HASH, example.entry_leaves())
     member = verify_member(example.member(), b"docs/README.md", head)
     assert member.tag.digest == content

@@ -45,6 +45,7 @@ from nfsverity_proto.verification import (
     Algorithms,
     Expected,
     Verified,
+    Verifier,
     check_revoked,
     verify_head,
     verify_record,
@@ -443,15 +444,17 @@ def verified(given: Json, marks: Marks | None = None) -> Any:
     found = verify(
         record,
         Expected(data_of(given["path"]), None if volumes is None else frozenset(map(data_of, volumes)), given["url"]),
-        [entry_of(entry) for entry in given["trust"]],
-        {
-            Fingerprint(one["hash"], data_of(one["digest"])): [certificates()[name] for name in one["given"]]
-            for one in given["certificates"]
-        },
-        int(given["now"]),
-        algorithms,
-        KeptMarks(given) if marks is None else marks,
-        revoked_of(given["revoked"]),
+        Verifier(
+            [entry_of(entry) for entry in given["trust"]],
+            {
+                Fingerprint(one["hash"], data_of(one["digest"])): [certificates()[name] for name in one["given"]]
+                for one in given["certificates"]
+            },
+            int(given["now"]),
+            algorithms,
+            KeptMarks(given) if marks is None else marks,
+            revoked_of(given["revoked"]),
+        ),
     )
     if given["content"] is not None:
         verify_content(found, data_of(given["content"]), given["read"])
@@ -587,7 +590,7 @@ def test_members(vector: Json) -> None:
         else:
             expected = Expected(data_of(given["path"]), frozenset({data_of(given["volume"])}))
             trust = [TrustEntry(certificates()[given["pin"]])]
-            _, found = verify_exported(data_of(given["bytes"]), expected, trust, {}, int(given["now"]))
+            _, found = verify_exported(data_of(given["bytes"]), expected, Verifier(trust, {}, int(given["now"])))
     except VerificationError as error:
         check(vector, error.verdict)
         return

@@ -11,7 +11,14 @@ from nfsverity_proto.marks import Mark, MarkKey, to_raise
 from nfsverity_proto.revocation import NOTHING_REVOKED
 from nfsverity_proto.statement import Kind
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import Expected, Verified, accept_revocation, verify_record, verify_revocation
+from nfsverity_proto.verification import (
+    Expected,
+    Verified,
+    Verifier,
+    accept_revocation,
+    verify_record,
+    verify_revocation,
+)
 
 
 class Remembering:
@@ -31,22 +38,25 @@ class Remembering:
         for at, mark in to_raise(verified).items():
             self.marks[at] = max(mark, self.marks.get(at, mark), key=lambda mark: mark.generation)
 
+    def _verifier(self) -> Verifier:
+        return Verifier(self.trust, {}, self.now, marks=self, revoked=self.revoked)
+
     def revoke(self, record: bytes) -> str:
-        given = (record, self.expected, self.trust, {}, self.now)
+        verifier = self._verifier()
         try:
-            verify_revocation(*given, marks=self, revoked=self.revoked)
+            verify_revocation(record, self.expected, verifier)
             verdict = "verified"
         except VerificationError as error:
             verdict = error.verdict
         if verdict in ("verified", "record-expired"):
-            found = accept_revocation(*given, marks=self, revoked=self.revoked)
+            found = accept_revocation(record, self.expected, verifier)
             self._raise(found)
             self.revoked = self.revoked.after(found.revocation, [one.certificate.key_id() for one in found.signers])
         return verdict
 
     def verify(self, record: bytes) -> str:
         try:
-            found = verify_record(record, self.expected, self.trust, {}, self.now, marks=self, revoked=self.revoked)
+            found = verify_record(record, self.expected, self._verifier())
         except VerificationError as error:
             return error.verdict
         self._raise(found)

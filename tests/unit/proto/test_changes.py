@@ -29,7 +29,7 @@ from nfsverity_proto.proof import fold
 from nfsverity_proto.revocation import NOTHING_REVOKED, Accepted, Revoked, key_item, version_item
 from nfsverity_proto.statement import Item, Tag
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import Algorithms, Expected, Verified, verify_record
+from nfsverity_proto.verification import Algorithms, Expected, Verified, Verifier, verify_record
 from oracle import merkle, records, signers
 
 SPEC = Path(__file__).parents[3] / "spec"
@@ -87,11 +87,9 @@ class Case:
             verified = verify_record(
                 self.data(),
                 Expected(self.path, self.volumes, None),
-                [TrustEntry(**entry) for entry in self.trust],
-                {},
-                self.now,
-                self.accepted,
-                revoked=self.revoked,
+                Verifier(
+                    [TrustEntry(**entry) for entry in self.trust], {}, self.now, self.accepted, revoked=self.revoked
+                ),
             )
             self.read(verified)
         except VerificationError as error:

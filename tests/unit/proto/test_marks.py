@@ -13,7 +13,7 @@ from nfsverity_proto.certificate import parse_certificate
 from nfsverity_proto.marks import NO_MARKS, Mark, MarkKey, effective_now, time_to_keep, to_raise
 from nfsverity_proto.statement import Kind, tag_of
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import SKEW, Expected, verify_record, verify_revocation
+from nfsverity_proto.verification import SKEW, Expected, Verifier, verify_record, verify_revocation
 from oracle import records
 from oracle.records import Statement
 from oracle.signers import NOW, signed, signer
@@ -37,7 +37,7 @@ def test_each_signer_leaves_a_mark_under_each_entry_by_which_it_is_believed() ->
         TrustEntry(other.der),
         TrustEntry(absent.der),
     ]
-    verified = verify_record(signed(STATEMENT, one, other), EXPECTED, trust, {}, NOW)
+    verified = verify_record(signed(STATEMENT, one, other), EXPECTED, Verifier(trust, {}, NOW))
     mark = Mark(STATEMENT.generation, tag_of(STATEMENT.encode(), 1))
     assert to_raise(verified) == {
         MarkKey(found.der, STATEMENT.volume, Kind.FILE, STATEMENT.path, key_of(found.der)): mark
@@ -49,7 +49,7 @@ def test_each_signer_leaves_a_mark_under_each_entry_by_which_it_is_believed() ->
 def test_the_mark_of_a_revocation_is_its_volumes() -> None:
     one = signer()
     statement = replace(STATEMENT, kind=records.REVOCATION)
-    verified = verify_revocation(signed(statement, one), EXPECTED, [TrustEntry(one.der)], {}, NOW)
+    verified = verify_revocation(signed(statement, one), EXPECTED, Verifier([TrustEntry(one.der)], {}, NOW))
     (key,) = to_raise(verified)
     assert (key.kind, key.path, key.volume) == (Kind.REVOCATION, b"", STATEMENT.volume)
 

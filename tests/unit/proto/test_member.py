@@ -30,7 +30,7 @@ from nfsverity_proto.record import decode_record, fingerprint_of, membership_of
 from nfsverity_proto.revocation import NOTHING_REVOKED, Revocations, Revoked
 from nfsverity_proto.statement import Item, Kind, Tag
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import Algorithms, Expected, Verified, verify_head
+from nfsverity_proto.verification import Algorithms, Expected, Verified, Verifier, verify_head
 from oracle import merkle, records, signers, volumes
 from oracle.xdr import opaque, uint
 
@@ -69,7 +69,7 @@ def head_record(entries: list[volumes.Entry] = ENTRIES, when: tuple[int, int, in
 
 
 def head_of(record: bytes) -> Verified:
-    return verify_head(record, EXPECTED, TRUST, {}, signers.NOW)
+    return verify_head(record, EXPECTED, Verifier(TRUST, {}, signers.NOW))
 
 
 HEAD_RECORD = head_record()
@@ -200,7 +200,7 @@ def exported(path: bytes = b"bin/run", record: bytes | None = None, head: bytes 
 
 def judge(data: bytes | None, path: bytes = b"bin/run", **given: object) -> tuple[Verified, Verified]:
     expected = replace(EXPECTED, path=path)
-    return verify_exported(data, expected, TRUST, {}, signers.NOW, **given)  # type: ignore[arg-type]
+    return verify_exported(data, expected, Verifier(TRUST, {}, signers.NOW, **given))  # type: ignore[arg-type]
 
 
 @pytest.mark.spec("fim-export-2", "fim-export-3")

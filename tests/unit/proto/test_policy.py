@@ -31,7 +31,7 @@ from nfsverity_proto.policy import (
     strictest,
 )
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import ALL_ALGORITHMS, Expected, verify_record
+from nfsverity_proto.verification import ALL_ALGORITHMS, Expected, Verifier, verify_record
 from oracle import records
 from oracle.signers import ED25519, NOW, signed, signer
 
@@ -148,7 +148,7 @@ def judge(one: Rule, gate: Gate = Gate.OPEN, data: bytes | None = None, now: int
     trust = [TrustEntry(each.der) for each in two]
     algorithms, expected = one.narrowed(ALL_ALGORITHMS, dataclasses.replace(EXPECTED, **parts))
     try:
-        one.check(verify_record(data, expected, trust, {}, now, algorithms), gate, now)
+        one.check(verify_record(data, expected, Verifier(trust, {}, now, algorithms)), gate, now)
     except VerificationError as error:
         return error.verdict
     return "verified"

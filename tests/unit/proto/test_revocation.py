@@ -20,13 +20,14 @@ from nfsverity_proto.trust import TrustEntry
 from nfsverity_proto.verification import (
     Expected,
     Verified,
+    Verifier,
     accept_revocation,
     verify_record,
     verify_revocation,
 )
 from oracle import records
 from oracle.records import Statement
-from oracle.revocation import Verifier, Version
+from oracle.revocation import Reader, Version
 from oracle.signers import NOW, Signer, signed, signer
 from unit.proto.remembering import Remembering
 
@@ -41,7 +42,7 @@ def key_of(one: Signer) -> bytes:
 
 def accept(statement: Statement, revoked: Revoked, *by: Signer) -> Verified:
     trust = [TrustEntry(one.der) for one in by]
-    return accept_revocation(signed(statement, *by), EXPECTED, trust, {}, NOW, revoked=revoked)
+    return accept_revocation(signed(statement, *by), EXPECTED, Verifier(trust, {}, NOW, revoked=revoked))
 
 
 @pytest.mark.spec("fim-rev-3")
@@ -76,7 +77,7 @@ def test_what_has_expired_counts_and_its_verdict_is_that_it_has() -> None:
     verified = accept(statement, NOTHING_REVOKED, one)
     assert verified.revocation.items == (Item(*item),)
     with pytest.raises(RecordExpired):
-        verify_revocation(signed(statement, one), EXPECTED, [TrustEntry(one.der)], {}, NOW)
+        verify_revocation(signed(statement, one), EXPECTED, Verifier([TrustEntry(one.der)], {}, NOW))
 
 
 @pytest.mark.spec("fim-rev-12")
@@ -90,10 +91,10 @@ def test_a_file_is_verified_no_longer_than_the_latest_revocation_says() -> None:
         assert revoked.not_after == not_after
         for now in (not_after, not_after + 1):
             if now <= not_after:
-                verify_record(record, EXPECTED, trust, {}, now, revoked=revoked)
+                verify_record(record, EXPECTED, Verifier(trust, {}, now, revoked=revoked))
             else:
                 with pytest.raises(RecordExpired):
-                    verify_record(record, EXPECTED, trust, {}, now, revoked=revoked)
+                    verify_record(record, EXPECTED, Verifier(trust, {}, now, revoked=revoked))
 
 
 @pytest.mark.spec("fim-rev-10")
@@ -132,8 +133,8 @@ def test_a_revocation_holds_for_its_volume_alone() -> None:
     kept = ByVolume({VOLUME: Revoked(frozenset([key_item(key_of(one), 1)]))})
     trust = [TrustEntry(one.der)]
     with pytest.raises(IsRevoked):
-        verify_record(signed(Statement(), one), EXPECTED, trust, {}, NOW, revoked=kept)
-    verify_record(signed(Statement(volume=bytes(16)), one), EXPECTED, trust, {}, NOW, revoked=kept)
+        verify_record(signed(Statement(), one), EXPECTED, Verifier(trust, {}, NOW, revoked=kept))
+    verify_record(signed(Statement(volume=bytes(16)), one), EXPECTED, Verifier(trust, {}, NOW, revoked=kept))
 
 
 @pytest.mark.spec("fim-rev-12")
@@ -197,7 +198,7 @@ def item_of(named: tuple[str, str]) -> tuple[int, int, bytes]:
 @given(st.lists(versions(), max_size=8))
 def test_any_statements_one_after_the_other(given: list[tuple[Version, bytes]]) -> None:
     """The oracle keeps its whole history, we the marks and the latest revocations."""
-    theirs = Verifier(NOW)
+    theirs = Reader(NOW)
     ours = Remembering([TrustEntry(one.der) for one in SIGNERS.values()], EXPECTED, NOW)
     for version, record in given:
         judge = ours.verify if version.items is None else ours.revoke
@@ -211,6 +212,6 @@ def test_a_revocation_is_about_its_volume_and_no_content() -> None:
     assert verified.tag == tag_of(REVOCATION.encode(), 1)
     with pytest.raises(ValueError, match="not about a file"):
         _ = verified.file
-    file = verify_record(signed(Statement(), one), EXPECTED, [TrustEntry(one.der)], {}, NOW)
+    file = verify_record(signed(Statement(), one), EXPECTED, Verifier([TrustEntry(one.der)], {}, NOW))
     with pytest.raises(ValueError, match="not a revocation"):
         _ = file.revocation

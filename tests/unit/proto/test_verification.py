@@ -22,6 +22,7 @@ from nfsverity_proto.verification import (
     Certificates,
     Expected,
     Verified,
+    Verifier,
     check_identity,
     signers_to_fetch,
     verify_record,
@@ -45,7 +46,7 @@ def verify(
     volumes: frozenset[bytes] | None = frozenset({BASE.volume}),
 ) -> Verified:
     expected = Expected(path, volumes, url)
-    return verify_record(data, expected, trust, certificates or {}, now, algorithms or Algorithms())
+    return verify_record(data, expected, Verifier(trust, certificates or {}, now, algorithms or Algorithms()))
 
 
 def verdict(*arguments: Any, **options: Any) -> str:

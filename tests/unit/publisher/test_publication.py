@@ -23,7 +23,7 @@ import pytest
 from nfsverity_proto.record import decode_record, signature_of
 from nfsverity_proto.statement import NO_END, File, Kind, decode_statement
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import Expected, verify_record
+from nfsverity_proto.verification import Expected, Verifier, verify_record
 from nfsverity_publisher import publication, workers
 from nfsverity_publisher.lock import Busy, PublicationError
 from nfsverity_publisher.publication import RACY, plan, publish
@@ -80,7 +80,9 @@ def check(root: Path, *, by: Keys | None = None) -> None:
     for path, record in records(root).items():
         expected = Expected(path, frozenset({head.volume}), None)
         certificates = {signer.signing.certificate.fingerprint: [signer.der]}
-        verified = verify_record(record, expected, [TrustEntry(signer.der)], certificates, int(time.time()) + 1)
+        verified = verify_record(
+            record, expected, Verifier([TrustEntry(signer.der)], certificates, int(time.time()) + 1)
+        )
         content, data = verified.content, (root / os.fsdecode(path)).read_bytes()
         digest = merkle.HASHES[verified.statement.hash][1]
         assert content.tree.size == len(data)

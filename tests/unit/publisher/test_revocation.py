@@ -22,7 +22,7 @@ from nfsverity_proto.record import decode_record
 from nfsverity_proto.revocation import NOTHING_REVOKED, Revoked, key_item, version_item
 from nfsverity_proto.statement import NO_END, Item, Kind, Revocation, Tag, decode_statement, tag_of
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import Expected, Verified, verify_record, verify_revocation
+from nfsverity_proto.verification import Expected, Verified, Verifier, verify_record, verify_revocation
 from nfsverity_publisher.lock import PublicationError
 from nfsverity_publisher.revocation import RevocationReport, revoke
 from nfsverity_store.layout import DIRECTORY, NotPublished, StoreError, read_head
@@ -57,7 +57,9 @@ def published(tree: Published) -> Revocation:
 def verified(tree: Published, by: Keys, revoked: Revoked = NOTHING_REVOKED, now: int | None = None) -> Verified:
     expected = Expected(b"", frozenset({VOLUME}), "nfsv://host:1/")
     now = int(time.time()) if now is None else now
-    return verify_revocation(revocation_path(tree.root).read_bytes(), expected, [by.pin], {}, now, revoked=revoked)
+    return verify_revocation(
+        revocation_path(tree.root).read_bytes(), expected, Verifier([by.pin], {}, now, revoked=revoked)
+    )
 
 
 def record(tree: Published, path: bytes) -> bytes:
@@ -132,9 +134,9 @@ def test_a_key_is_named_by_the_digest_of_its_spki(tree: Published, second: Keys)
     revoked = Revoked(frozenset(report.revocation.items))
     expected = Expected(b"a", frozenset({VOLUME}), "nfsv://host:1/a")
     trust: list[TrustEntry] = [tree.pin, second.pin]
-    assert verify_record(record(tree, b"a"), expected, trust, {}, int(time.time()))
+    assert verify_record(record(tree, b"a"), expected, Verifier(trust, {}, int(time.time())))
     with pytest.raises(IsRevoked):
-        verify_record(record(tree, b"a"), expected, trust, {}, int(time.time()), revoked=revoked)
+        verify_record(record(tree, b"a"), expected, Verifier(trust, {}, int(time.time()), revoked=revoked))
 
 
 def test_a_version_is_named_by_its_tag(tree: Published) -> None:

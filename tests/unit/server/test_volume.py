@@ -20,7 +20,7 @@ from nfsverity_proto.errors import StatusError
 from nfsverity_proto.hashes import SHA256, hash_by_number
 from nfsverity_proto.member import verify_listed, verify_member
 from nfsverity_proto.statement import Tag
-from nfsverity_proto.verification import Expected, Verified, verify_head
+from nfsverity_proto.verification import Expected, Verified, Verifier, verify_head
 from serving import Published, keys, publish_as_volume, publish_tree, serving, session
 
 HASH = hash_by_number(SHA256)
@@ -38,7 +38,7 @@ def published(tmp_path: Path) -> Published:
 
 async def head_of(opened: Session) -> Verified:
     record = (await opened.call(m.RECORD, m.RecordArgs(m.ROOT_HANDLE, b"", 0))).record
-    return verify_head(record, Expected(b"", None, None), [keys().pin], {}, int(time.time()))
+    return verify_head(record, Expected(b"", None, None), Verifier([keys().pin], {}, int(time.time())))
 
 
 async def status_of(opened: Session, procedure: Any, arguments: Any) -> m.Status:

@@ -22,10 +22,12 @@ MADE = ("fim_xdr", "fip_xdr", "fip_svc", "fip_clnt")
 """By rpcgen."""
 FORMAT = ("entries", "paths", "tree", "canonical")
 VERIFIER = ("verify", "members", "ranges", "certificates", "signatures", "decoding", "marks", "revoked", *FORMAT)
+CLIENT = ("calls", "session", "arguments", *VERIFIER)
 PROGRAMS = {
-    "peer": ("peer", "calls", "session", "arguments", *VERIFIER),
-    "peer-small": ("peer-small", "calls", "session", "arguments", *VERIFIER),
-    "listing": ("listing", "calls", "session", "arguments", *VERIFIER),
+    "peer": ("peer", "reader", *CLIENT),
+    "peer-small": ("peer", "reader-small", *CLIENT),
+    "bulk": ("bulk", "reader", *CLIENT),
+    "listing": ("listing", *CLIENT),
     "check": ("check", "arguments", *VERIFIER),
     "serve": ("serve", "served", "serve_file", "serve_volume", "nodes", "arguments", *FORMAT, "fip_svc"),
     "list": ("list", "fip_clnt"),
@@ -68,9 +70,9 @@ def build(at: Path) -> None:
 
     for name in MADE:
         compile(name, *GENERATED)
-    for name in sorted({name for objects in PROGRAMS.values() for name in objects} - {*MADE, "peer-small"}):
+    for name in sorted({name for objects in PROGRAMS.values() for name in objects} - {*MADE, "reader-small"}):
         compile(name, *STRICT)
-    compile("peer", *STRICT, "-DTREE_NODES=8", to="peer-small")
+    compile("reader", *STRICT, "-DTREE_NODES=8", to="reader-small")
     for program, objects in PROGRAMS.items():
         files = [f"{name}.o" for name in (*objects, "fim_xdr", "fip_xdr")]
         run("gcc", *files, "-o", program, *libraries, at=at)

@@ -72,17 +72,6 @@ static void refuse(const char *verdict)
     end_with(verdict);
 }
 
-/* fip-entries-1: the range begins with the last entry below the place, or with the first of the volume. */
-static bool begins_at(const fim_range *range, const struct bytes *parent, const struct bytes *name)
-{
-    const fim_entry *entries = range->entries.entries_val;
-    u_int count = range->entries.entries_len;
-
-    if (range->first > 0 && compare_place(&entries[0], parent, name) >= 0)
-        return false;
-    return count < 2 || compare_place(&entries[1], parent, name) >= 0;
-}
-
 /* A page of a directory, from behind the name `after` on, which it moves on. True: it is the last. */
 static bool take_page(const fim_range *range, const struct bytes *directory, struct bytes *after)
 {

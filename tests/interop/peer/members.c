@@ -1,6 +1,7 @@
 /* SPDX-FileCopyrightText: the nfs-verity authors
  * SPDX-License-Identifier: BSD-3-Clause */
 /* "Members" and "Exported Members" of File Integrity Metadata. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "decoding.h"
@@ -17,21 +18,14 @@ static bool is_at(const fim_entry *entry, const struct bytes *path)
            compare(path->data + start, entry->name.fim_name_val, name) == 0;
 }
 
-/* Steps 3 to 11 of a member whose membership was decoded. */
-static const char *check_member(const fim_membership *membership, const struct verified *head,
-                                const struct expected *expected, struct verified *out)
+/* Steps 4, 5, 9 and 11 of a statement that was decoded, by the entry of its file, which is of the head's volume. A range
+ * that is not NULL has to fold first. */
+static const char *check_statement(const fim_entry *entry, const fim_range *range, const struct verified *head,
+                                   const struct expected *expected, struct verified *out)
 {
     const struct hash *hash = hash_of(head->statement.hash);
-    const fim_entry *entry = &membership->range.entries.entries_val[0];
     const fim_entry_file *file = &entry->node.fim_node_u.file;
 
-    if (membership->head.hash != head->statement.hash ||
-        compare(membership->head.digest.fim_hash_val, head->tag, hash->length) != 0)
-        return "other-head";
-    if (!is_at(entry, &expected->path))
-        return "wrong-path";
-    if (entry->node.type != FIM_ENTRY_FILE)
-        return "wrong-kind";
     for (u_int i = 0; i < out->statement.extensions.extensions_len; i++)
         if (out->statement.extensions.extensions_val[i].critical)
             return "unknown-extension";
@@ -39,7 +33,7 @@ static const char *check_member(const fim_membership *membership, const struct v
         return "not-member";
     if (out->statement.claim.fim_claim_u.content.tree.type != FIM_TREE_RFC9162)
         return "unsupported";
-    if (!range_folds(&head->statement.claim.fim_claim_u.volume, hash, &membership->range))
+    if (range != NULL && !range_folds(&head->statement.claim.fim_claim_u.volume, hash, range))
         return "not-member";
     if (file->content.fim_hash_len != hash->length)
         return "malformed";
@@ -50,6 +44,22 @@ static const char *check_member(const fim_membership *membership, const struct v
         return "revoked";
     out->executable = file->executable;
     return NULL;
+}
+
+/* Steps 3 to 11 of a member whose membership was decoded. */
+static const char *check_member(const fim_membership *membership, const struct verified *head,
+                                const struct expected *expected, struct verified *out)
+{
+    const fim_entry *entry = &membership->range.entries.entries_val[0];
+
+    if (membership->head.hash != head->statement.hash ||
+        compare(membership->head.digest.fim_hash_val, head->tag, hash_of(head->statement.hash)->length) != 0)
+        return "other-head";
+    if (!is_at(entry, &expected->path))
+        return "wrong-path";
+    if (entry->node.type != FIM_ENTRY_FILE)
+        return "wrong-kind";
+    return check_statement(entry, &membership->range, head, expected, out);
 }
 
 const char *verify_member(const struct bytes *record, const struct verified *head, const struct expected *expected,
@@ -72,6 +82,27 @@ const char *verify_member(const struct bytes *record, const struct verified *hea
         verdict = check_member(&membership, head, expected, out);
         xdr_free((xdrproc_t)xdr_fim_membership, (char *)&membership);
     }
+    if (verdict != NULL)
+        free_verified(out);
+    else
+        make_content_tree(out);
+    return verdict;
+}
+
+const char *verify_listed(const fim_entry *entry, const struct bytes *statement, const struct verified *head,
+                          const struct expected *expected, struct verified *out)
+{
+    const char *verdict;
+
+    memset(out, 0, sizeof *out);
+    out->record.statement.statement_val = malloc(statement->size + 1);
+    if (out->record.statement.statement_val == NULL)
+        abort();
+    out->record.statement.statement_len = statement->size;
+    copy(out->record.statement.statement_val, statement->data, statement->size);
+    verdict = decode_statement(&out->record, FIM_CONTENT, &out->statement);
+    if (verdict == NULL)
+        verdict = check_statement(entry, NULL, head, expected, out);
     if (verdict != NULL)
         free_verified(out);
     else

@@ -102,3 +102,13 @@ const char *find_entry(const struct verified *head, const fim_range *range, cons
         return NOT_SHOWN;
     return NULL;
 }
+
+bool begins_at(const fim_range *range, const struct bytes *parent, const struct bytes *name)
+{
+    const fim_entry *entries = range->entries.entries_val;
+    u_int count = range->entries.entries_len;
+
+    if (range->first > 0 && compare_place(&entries[0], parent, name) >= 0)
+        return false;
+    return count < 2 || compare_place(&entries[1], parent, name) >= 0;
+}

@@ -13,6 +13,8 @@ const char *verify_range(const struct verified *head, const fim_range *range);
 /* The same, and the entry at a place, in the range; NULL if it is shown that there is none (fim-range-3). */
 const char *find_entry(const struct verified *head, const fim_range *range, const struct bytes *parent,
                        const struct bytes *name, const fim_entry **found);
+/* Whether a verified range begins with the last entry below the place, or with the first of the volume (fip-entries-1). */
+bool begins_at(const fim_range *range, const struct bytes *parent, const struct bytes *name);
 /* Whether a range of one entry or more folds to the root. */
 bool range_folds(const fim_volume *volume, const struct hash *hash, const fim_range *range);
 

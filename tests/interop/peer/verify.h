@@ -45,8 +45,13 @@ const char *verify_head(const struct bytes *record, const struct expected *expec
 /* The same for the record of a file of a volume, under a head that was verified (fim-member-1). */
 const char *verify_member(const struct bytes *record, const struct verified *head, const struct expected *expected,
                           struct verified *out);
+/* The same without a membership, for the file of an entry of a range that was verified: its statement alone. */
+const char *verify_listed(const fim_entry *entry, const struct bytes *statement, const struct verified *head,
+                          const struct expected *expected, struct verified *out);
 /* The same for a fim_exported: its head, then its record (fim-export-2). */
 const char *verify_exported(const struct bytes *data, const struct expected *expected, struct verified *out);
+/* Step 13 for the whole content of a file: NULL or mismatch. */
+const char *verify_content(const struct verified *version, const struct bytes *content);
 /* Of a file or a member that was verified: the tree of its content. */
 void make_content_tree(struct verified *out);
 void free_verified(struct verified *verified);

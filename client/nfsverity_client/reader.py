@@ -62,7 +62,8 @@ MILLISECOND = 0.001
 """Seconds; what waits count in."""
 RESOLVES_MAX = 3
 _TROUBLE = frozenset((m.Status.CHANGED, m.Status.UPDATING, m.Status.UNSIGNED, m.Status.BAD_HANDLE))
-_MISSING = frozenset((m.Status.NOT_FOUND, m.Status.NOT_DIRECTORY, m.Status.IS_DIRECTORY, m.Status.UNSIGNED))
+MISSING = frozenset((m.Status.NOT_FOUND, m.Status.NOT_DIRECTORY, m.Status.IS_DIRECTORY, m.Status.UNSIGNED))
+"""The server's word that there is no signed file, which is not believed of a volume (fip-vol-2)."""
 _GONE = frozenset((m.Status.NOT_FOUND, m.Status.NOT_DIRECTORY, m.Status.IS_DIRECTORY, m.Status.BAD_HANDLE))
 Trouble = UnitsFailed | TreeFailed | StatusError
 
@@ -363,7 +364,7 @@ class Reader:
                 held = await self.session.call_holding(m.FETCH, m.FetchArgs(m.ROOT_HANDLE, self.path, most))
                 break
             except StatusError as error:
-                if error.status in _MISSING and await self._leads_elsewhere(error, head):
+                if error.status in MISSING and await self._leads_elsewhere(error, head):
                     continue
                 if error.status not in (m.Status.CHANGED, m.Status.UPDATING):
                     raise self._unsigned(error) from error
@@ -437,7 +438,7 @@ class Reader:
             try:
                 return (await self.session.resolve(self.path)).object
             except StatusError as error:
-                if self._pinned or error.status not in _MISSING or not await self._leads_elsewhere(error, head):
+                if self._pinned or error.status not in MISSING or not await self._leads_elsewhere(error, head):
                     raise
 
     def _unsigned(self, error: StatusError) -> Exception:

@@ -6,19 +6,26 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from nfsverity_client.heads import HEADS_MAX
+from nfsverity_client.links import following
 from nfsverity_client.listing import take_below
 from nfsverity_client.opening import UnverifiedReader, open_at
 from nfsverity_client.pipeline import in_order
 from nfsverity_client.presentation import Presentation
+from nfsverity_client.reader import MISSING
 from nfsverity_client.session import Session, Settings
-from nfsverity_client.volume import find
+from nfsverity_client.volume import NewHead, find
 from nfsverity_proto import messages as m
-from nfsverity_proto.entry import LinkNode
+from nfsverity_proto.entry import FileNode, LinkNode, key_of_path
+from nfsverity_proto.entry_range import entry_at
 from nfsverity_proto.errors import (
     Absent,
+    Hidden,
     LinkOutside,
+    MalformedMessage,
     Mismatch,
     NfsVerityError,
     OtherHead,
@@ -30,7 +37,7 @@ from nfsverity_proto.member import kind_of_record
 from nfsverity_proto.record import Fingerprint, decode_record
 from nfsverity_proto.statement import Kind
 from nfsverity_proto.url import Url
-from nfsverity_proto.verification import Expected, signers_to_fetch
+from nfsverity_proto.verification import Expected, Verified, signers_to_fetch
 
 from . import ending
 from .belief import Belief, announce
@@ -39,6 +46,7 @@ from .checked import Checked, Range
 from .failure import about, tell
 from .progress import Meter
 from .record_report import RecordReport, judge_here, judge_member_here
+from .volume_report import Place, VolumeReport, head_report, place_in
 
 if TYPE_CHECKING:
     from .revocation_report import RevocationView
@@ -164,32 +172,110 @@ def _merged(faults: Sequence[Mismatch]) -> list[tuple[Range | None, Mismatch]]:
     return merged
 
 
-def record_of(url: Url, believed: Belief, timeout: float) -> RecordReport:
-    """What the server has as the record of a file, judged. Raises `Unsigned`, `StatusError`, `PeerError`."""
+def record_of(url: Url, believed: Belief, timeout: float) -> RecordReport | VolumeReport:
+    """What the server has as the record of a file, or of a volume, judged.
+
+    Raises `VerificationError`: `Unsigned`, and in a volume `Absent`, too; `StatusError`, `PeerError`.
+    """
     with about(str(url)):
         return ending.run(_record_of(url, believed, timeout))
 
 
-async def _record_of(url: Url, believed: Belief, timeout: float) -> RecordReport:
+async def _record_of(url: Url, believed: Belief, timeout: float) -> RecordReport | VolumeReport:
+    expected = Expected(url.path, believed.expected(str(url), url.server), str(url))
     async with session_for(url, believed, timeout) as session:
-        handle = (await session.resolve(url.path)).object
         try:
-            data = (await session.call(m.RECORD, m.RecordArgs(handle, b"", 0))).record
-        except StatusError as error:
-            if error.status is m.Status.UNSIGNED:
-                raise Unsigned("the server has no record for it", where=str(url)) from error
-            raise
-        expected = Expected(url.path, believed.expected(str(url), url.server), str(url))
-        try:
-            if kind_of_record(data) == Kind.CONTENT:
-                head = (await session.call(m.RECORD, m.RecordArgs(m.ROOT_HANDLE, b"", 0))).record
-                certificates = await _certificates(session, head, believed)
-                return judge_member_here(data, head, expected, believed, certificates, session.url_of)
-            certificates = await _certificates(session, data, believed)
-            return judge_here(data, expected, believed, certificates, session.url_of)
+            for _ in range(HEADS_MAX):
+                head = await _head_of(session)
+                if head is None:
+                    data = await _offered(session, url.path)
+                    certificates = await _certificates(session, data, believed)
+                    return judge_here(data, expected, believed, certificates, session.url_of)
+                with contextlib.suppress(NewHead):
+                    return await _of_volume(session, url, head, expected, believed)
+            raise OtherHead("the volume changes faster than it can be read")
         except VerificationError as error:
             error.where = str(url)
             raise
+
+
+async def _head_of(session: Session) -> bytes | None:
+    """What the server has as the head of a volume; None for none."""
+    try:
+        head = (await session.call(m.RECORD, m.RecordArgs(m.ROOT_HANDLE, b"", 0))).record
+    except StatusError as error:
+        if error.status in (m.Status.IS_DIRECTORY, m.Status.UNSIGNED):
+            return None
+        raise
+    return head if kind_of_record(head) == Kind.VOLUME else None
+
+
+async def _offered(session: Session, path: bytes) -> bytes:
+    """The record at a path."""
+    handle = (await session.resolve(path)).object
+    try:
+        return (await session.call(m.RECORD, m.RecordArgs(handle, b"", 0))).record
+    except StatusError as error:
+        if error.status is m.Status.UNSIGNED:
+            raise Unsigned("the server has no record for it") from error
+        raise
+
+
+async def _of_volume(
+    session: Session, url: Url, head: bytes, expected: Expected, believed: Belief
+) -> RecordReport | VolumeReport:
+    """The head, or what is at a path under it, whether the head verifies or not. Raises `NewHead`, as `record_of`."""
+    certificates = await _certificates(session, head, believed)
+    report = head_report(head, str(url), expected, believed, certificates, session.url_of)
+    walk = following(url.path, last=False)
+    place: Place | None = None
+    with contextlib.closing(walk):
+        try:
+            at = next(walk)
+            while True:
+                place = await _place(session, report.under, at)
+                at = walk.send(None if place is None else place.entry)
+        except StopIteration as end:
+            path, entry = end.value
+        except (Absent, LinkOutside):
+            if report.error is not None:  # then that is no proof
+                raise report.error from None
+            raise
+    if entry is None or place is None:
+        return report
+    if not isinstance(entry.node, FileNode):
+        return replace(report, place=place)
+    try:
+        data = await _offered(session, path)
+    except Unsigned as error:
+        raise Hidden("the volume has a file there, and the server has no record for it") from error
+    except StatusError as error:
+        if error.status not in MISSING:
+            raise
+        raise Hidden(f"the volume has a file there, and the server says {error.status!r}") from error
+    return judge_member_here(data, head, replace(expected, path=path), believed, certificates, session.url_of)
+
+
+async def _place(session: Session, head: Verified, path: bytes) -> Place | None:
+    """The entry at a path; None where it is shown that there is none."""
+    key = key_of_path(path)
+    try:
+        found = (await session.call(m.ENTRIES, m.EntriesArgs(head.tag, *_parts(path), 2))).range
+    except StatusError as error:
+        if error.status is m.Status.CHANGED:
+            raise NewHead from error
+        raise
+    try:
+        place = place_in(head, found, key)
+        entry_at(head.head, found, key)
+    except ValueError as error:
+        raise MalformedMessage(f"a reply to ENTRIES: {error} (fip-entries-6)") from error
+    return place
+
+
+def _parts(path: bytes) -> tuple[bytes, bytes]:
+    parent, _, name = path.rpartition(b"/")
+    return parent, name
 
 
 def revocation_of(url: Url, believed: Belief, timeout: float) -> RevocationView:

@@ -121,25 +121,18 @@ def judge_member_here(
     url_of: Callable[[bytes], str],
 ) -> RecordReport:
     """The record of a file in a volume, and the head that is offered for it. Raises as `judge_here`."""
-    from nfsverity_client.marks import MarkStore
-    from nfsverity_client.revocations import RevocationStore
-
     record = decode_record(data)
     statement = decode_statement(record.statement, Kind.CONTENT)
     membership = next((membership_of(found) for found in record.attestations if found.type == MEMBERSHIP), None)
     if membership is None:
         raise NotMember("the record says nothing of a volume")
-    marks, revoked = MarkStore(believed.state), RevocationStore(believed.state, believed.revoked)
-    verifier = Verifier(believed.trust, certificates, marks.now(), ALL_ALGORITHMS, marks, revoked)
-    report = judge(head, expected, verifier, Kind.VOLUME)
+    report = judge_head_here(head, expected, believed, certificates, url_of)
     volume, content, error = report.statement.claim, statement.claim, report.error
     if not isinstance(volume, Volume) or not isinstance(content, Content):
         raise ValueError("a member has a statement of kind content, and a head")
     entry = membership.entry
     executable = isinstance(entry.node, FileNode) and entry.node.executable
-    if error is not None:
-        marks.explain(error, head, url_of)
-    else:
+    if error is None:
         try:
             verified = Verified(head, decode_record(head), report.statement, report.tag or membership.head, ())
             verify_member(data, expected.path, verified)
@@ -148,10 +141,27 @@ def judge_member_here(
             error.where = expected.url
     file = File(volume.volume, volume.label, entry.path, volume.when, executable, content)
     member = Member(file, report.tag, membership.range.first, volume.entries)
-    kept = marks.find(volume=volume.volume, kind=Kind.VOLUME, path=b"")
-    mark = max(kept, key=lambda one: one.mark.generation, default=None)
     tag = tag_of(record.statement, statement.hash)
-    return RecordReport(expected.url or "", data, statement, tag, report.judged, error, mark, member)
+    return RecordReport(expected.url or "", data, statement, tag, report.judged, error, report.kept, member)
+
+
+def judge_head_here(
+    head: bytes, expected: Expected, believed: Belief, certificates: Certificates, url_of: Callable[[bytes], str]
+) -> RecordReport:
+    """The head of a volume. Raises as `judge_here`."""
+    from nfsverity_client.marks import MarkStore
+    from nfsverity_client.revocations import RevocationStore
+
+    marks, revoked = MarkStore(believed.state), RevocationStore(believed.state, believed.revoked)
+    verifier = Verifier(believed.trust, certificates, marks.now(), ALL_ALGORITHMS, marks, revoked)
+    report = judge(head, expected, verifier, Kind.VOLUME)
+    if report.error is not None:
+        marks.explain(report.error, head, url_of)
+    volume = report.statement.claim
+    if not isinstance(volume, Volume):
+        raise ValueError("a head has a statement of kind volume")
+    kept = marks.find(volume=volume.volume, kind=Kind.VOLUME, path=b"")
+    return replace(report, kept=max(kept, key=lambda one: one.mark.generation, default=None))
 
 
 def judge(
@@ -213,10 +223,12 @@ def report_fields(report: RecordReport) -> dict[str, Any]:
     tree, when = file.content.tree, file.when
     return {
         "file": report.url,
+        "type": "file",
         "record_size": len(report.data),
         "volume": file.volume.hex(),
         **name_fields("label", file.label),
         **name_fields("path", file.path),
+        "target": None,
         "generation": str(when.generation),
         "issued": str(when.issued),
         "not_after": None if when.not_after == NO_END else str(when.not_after),
@@ -226,19 +238,28 @@ def report_fields(report: RecordReport) -> dict[str, Any]:
         "unit_size": 1 << tree.unit_log2,
         "units": str(tree.shape.units),
         "tree_type": tree.type,
+        "entries": None,
         "hash": hash_name(statement.hash),
         "root": tree.root.hex(),
         "tag": None if report.tag is None else str(report.tag),
-        "extensions": [
-            {"number": extension.number, "critical": extension.critical, "value": extension.value.hex()}
-            for extension in statement.extensions
-        ],
+        "extensions": extensions_fields(statement),
         "attestations": [judged_fields(judged) for judged in report.judged],
         "head": None if report.member is None else _member_fields(report.member),
         "mark": None if report.kept is None else mark_fields(report.kept),
         "verified": report.error is None,
         "error": None if report.error is None else error_fields(report.error),
     }
+
+
+NOT_OF_A_FILE = dict.fromkeys(("executable", "mtime", "size", "unit_size", "units", "tree_type"))
+"""What of `report_fields` a head, a link and a directory do not have."""
+
+
+def extensions_fields(statement: Statement) -> list[dict[str, Any]]:
+    return [
+        {"number": extension.number, "critical": extension.critical, "value": extension.value.hex()}
+        for extension in statement.extensions
+    ]
 
 
 def _member_fields(member: Member) -> dict[str, Any]:
@@ -282,17 +303,32 @@ def report_text(report: RecordReport) -> str:
         ("root", tree.root.hex()),
         ("tag", "not known" if report.tag is None else str(report.tag)),
     ]
-    for extension in statement.extensions:
-        kind = "critical" if extension.critical else "not critical"
-        rows.append(("extension", f"{extension.number} ({kind}): {extension.value.hex()}"))
-    for number, judged in enumerate(report.judged, 1):
-        rows += [(f"signer {number}" if not index else "", text) for index, text in enumerate(judged_lines(judged))]
+    rows += [*extension_rows(statement), *signer_rows(report.judged)]
     if report.member is not None:
         member = report.member
         rows.append(("member", f"entry {member.index:,} of {member.entries:,}, under the head with tag {member.head}"))
     rows.append(("mark", mark_text(report.kept)))
     rows.append(("record", f"{len(report.data):,} bytes; {verdict(report.error)}"))
-    return printable("\n".join(f"{name:<11} {text}".rstrip() for name, text in rows))
+    return printable(rows_text(rows))
+
+
+def rows_text(rows: Sequence[tuple[str, str]]) -> str:
+    return "\n".join(f"{name:<11} {text}".rstrip() for name, text in rows)
+
+
+def extension_rows(statement: Statement) -> list[tuple[str, str]]:
+    return [
+        ("extension", f"{one.number} ({'critical' if one.critical else 'not critical'}): {one.value.hex()}")
+        for one in statement.extensions
+    ]
+
+
+def signer_rows(found: Sequence[Judged]) -> list[tuple[str, str]]:
+    return [
+        (f"signer {number}" if not index else "", text)
+        for number, judged in enumerate(found, 1)
+        for index, text in enumerate(judged_lines(judged))
+    ]
 
 
 def mark_text(kept: Kept | None) -> str:

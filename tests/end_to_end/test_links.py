@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,3 +79,87 @@ def test_a_link_in_a_tree_of_records_is_not_signed(nfsverity: Any, records: Path
     for command in ("verify", "show", "export"):
         result = nfsverity(command, records / "link", status=1)
         assert "this symbolic link is not signed: name the file that it leads to" in result.err
+
+
+# show
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_what_is_signed_of_a_link_is_shown(nfsverity: Any, alice: Any, where: Where, name: str) -> None:
+    shown = nfsverity.json("show", where(name))
+    assert (shown["type"], shown["path"], shown["target"], shown["verified"]) == ("link", name, LINKS[name], True)
+    assert (shown["size"], shown["executable"], shown["mtime"]) == (None, None, None)
+    head = nfsverity.json("show", where(""))
+    assert (shown["head"]["tag"], shown["head"]["entries"]) == (head["tag"], head["entries"])
+    assert shown["root"] == head["root"]
+    assert shown["attestations"][0]["fingerprint"] == alice.fingerprint
+    text = nfsverity("show", where(name)).text
+    assert f"target      {LINKS[name]}\n" in text
+    assert f"member      entry {shown['head']['entry']} of {shown['head']['entries']}" in text
+
+
+def test_links_on_the_way_are_followed_when_a_file_is_shown(nfsverity: Any, where: Where) -> None:
+    shown = nfsverity.json("show", where("to-dir/tool"))
+    assert (shown["type"], shown["path"], shown["size"], shown["verified"]) == ("file", "sub/tool", "10", True)
+
+
+def test_a_directory_is_shown_as_an_entry(nfsverity: Any, where: Where) -> None:
+    shown = nfsverity.json("show", where("sub/deeper"))
+    assert (shown["type"], shown["path"], shown["target"], shown["verified"]) == ("directory", "sub/deeper", None, True)
+
+
+def test_nothing_is_proved_by_a_head_that_is_not_believed(nfsverity: Any, alice: Any, where: Where) -> None:
+    nfsverity("trust", "remove", alice.fingerprint)
+    shown = nfsverity.json("show", where("to-file"), status=1)
+    assert (shown["target"], shown["verified"], shown["error"]["verdict"]) == ("a.txt", False, "untrusted")
+    for name in ("to-file/none", "sub/none") if "://" in where("") else ():
+        assert "untrusted" in nfsverity("show", where(name), status=1).err
+        assert nfsverity("show", where(name), status=1).out == b""
+
+
+# the head
+
+
+def test_the_head_is_shown(nfsverity: Any, alice: Any, bob: Any, where: Where, linked: Path) -> None:
+    shown = nfsverity.json("show", where(""))
+    assert (shown["type"], shown["path"], shown["label"], shown["verified"]) == ("volume", "", "tree", True)
+    assert shown["entries"] == str(6 + 2 + len(LINKS))
+    assert (shown["not_after"], shown["head"], shown["size"], shown["mark"]) == (None, None, None, None)
+    assert [one["fingerprint"] for one in shown["attestations"]] == [alice.fingerprint]
+    text = nfsverity("show", where("")).text
+    for line in (
+        f"generation  {shown['generation']}",
+        f"entries     {shown['entries']}",
+        f"root        {shown['root']}",
+    ):
+        assert f"{line}\n" in text
+    assert 'signer 1    "CN=alice-ed25519", scheme ed25519\n' in text
+    assert "not after   does not expire\n" in text
+    assert nfsverity.json("trust", "list")["bindings"] == [], "to look at it binds nothing"
+    nfsverity("verify", where(""))
+    assert nfsverity.json("show", where(""))["mark"]["generation"] == shown["generation"]
+    nfsverity("sign", *bob.options, *alice.options, "--days", "3", linked)
+    later = nfsverity.json("show", where(""))
+    assert int(later["generation"]) > int(shown["generation"])
+    assert int(later["not_after"]) > int(later["issued"])
+    assert later["root"] == shown["root"]
+    believed = {one["fingerprint"]: one["verified"] for one in later["attestations"]}
+    assert believed == {alice.fingerprint: True, bob.fingerprint: False}
+
+
+def test_an_older_head_is_shown_as_that(nfsverity: Any, alice: Any, linked: Path, tmp_path: Path) -> None:
+    nfsverity("verify", linked)
+    before = shutil.copytree(linked / ".nfsverity", tmp_path / "before")
+    (linked / "a.txt").write_bytes(b"newer")
+    nfsverity("sign", *alice.options, linked)
+    nfsverity("verify", linked)
+    shutil.rmtree(linked / ".nfsverity")
+    shutil.copytree(before, linked / ".nfsverity")
+    shown = nfsverity.json("show", str(linked), status=1)
+    assert (shown["verified"], shown["error"]["verdict"]) == (False, "rollback")
+    assert int(shown["mark"]["generation"]) > int(shown["generation"])
+
+
+def test_a_tree_of_records_has_no_head(nfsverity: Any, records: Path, serve: Any) -> None:
+    assert "only files have records" in nfsverity("show", records, status=4).err
+    assert "a directory" in nfsverity("show", serve(records).url + "/", status=3).err

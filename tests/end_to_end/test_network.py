@@ -274,7 +274,7 @@ def test_verify_finds_every_bad_file_and_range_where_storage_lies(
 
 def test_what_is_not_there(nfsverity: Any, url: str, form: str) -> None:
     """Of a volume that is proved; else it is the server's word."""
-    for command in ("cat", "ls", "verify"):
+    for command in ("cat", "show", "ls", "verify"):
         result = nfsverity(command, url + "/none", status=1 if form == "volume" else 3)
         why = "absent: the volume has nothing of this name" if form == "volume" else "the server answered NOT_FOUND"
         assert f"{url}/none: {why}" in result.err

@@ -9,7 +9,6 @@ its units are. What is opened to be run or mapped is read under the rule of that
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import AsyncGenerator
 from typing import NoReturn
 
@@ -28,6 +27,7 @@ from .gates import VERIFIED, Decision
 from .presentation import SPAN, Presentation
 from .reader import FETCH_DEFAULT, Reader, open_file
 from .session import Session
+from .streamed import Streamed
 
 RESOLVES_MAX = 3
 
@@ -80,7 +80,7 @@ class GatedReader(Reader):
             self._tell_once()
 
 
-class UnverifiedReader:
+class UnverifiedReader(Streamed):
     """A file that went through a gate under audit or disable, or without a record where a rule lets it.
 
     What it gives is what the server says. Under audit it is read as if it were enforced, until something does not
@@ -145,21 +145,6 @@ class UnverifiedReader:
                     if self._reader is not reader:  # something did not verify; the rest only lies there
                         break
         return self.verdict
-
-    async def pread(self, offset: int = 0, length: int | None = None) -> bytes:
-        whole = io.BytesIO()
-        async with contextlib.aclosing(self.stream(offset, length)) as parts:
-            async for part in parts:
-                whole.write(part)
-        return whole.getvalue()
-
-    async def preadinto(self, offset: int, buffer: memoryview) -> int:
-        filled = 0
-        async with contextlib.aclosing(self.stream(offset, len(buffer))) as parts:
-            async for part in parts:
-                buffer[filled : filled + len(part)] = part
-                filled += len(part)
-        return filled
 
     async def stream(self, offset: int = 0, length: int | None = None) -> AsyncGenerator[memoryview, None]:
         """The bytes in order. Raises `StatusError`, `PeerError`; `VerificationError` only where read enforces."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import io
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -52,6 +51,7 @@ from .presentation import (
     window,
 )
 from .session import Session
+from .streamed import Streamed
 from .version import Span, UnitsFailed, Version, check_empty, span_leaves, verify_span
 from .volume import find
 
@@ -82,7 +82,7 @@ def _units_fetched(version: Version, most: int) -> int:
     return shape.units if shape.size <= most else most >> shape.unit_log2
 
 
-class Reader:
+class Reader(Streamed):
     """One open file. Made by `open_file`.
 
     All that reads raises the `VerificationError` of what did not verify, `StatusError` and `PeerError`. No
@@ -173,23 +173,6 @@ class Reader:
         self._pinned = True
 
     # delivery
-
-    async def pread(self, offset: int = 0, length: int | None = None) -> bytes:
-        """The verified bytes [offset, offset + length), fewer at the end of the file; to its end without a length."""
-        whole = io.BytesIO()
-        async with contextlib.aclosing(self.stream(offset, length)) as parts:
-            async for part in parts:
-                whole.write(part)
-        return whole.getvalue()
-
-    async def preadinto(self, offset: int, buffer: memoryview) -> int:
-        """Fill `buffer` from `offset` on; the number of bytes, fewer only at the end of the file."""
-        filled = 0
-        async with contextlib.aclosing(self.stream(offset, len(buffer))) as parts:
-            async for part in parts:
-                buffer[filled : filled + len(part)] = part
-                filled += len(part)
-        return filled
 
     async def stream(self, offset: int = 0, length: int | None = None) -> AsyncGenerator[memoryview, None]:
         """Verified bytes in order, several spans ahead. Each view is valid until the next one is asked for."""

@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import socket
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
@@ -38,18 +38,6 @@ WAIT = 0.3
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
     return publish_tree(tmp_path_factory.mktemp("connection") / "tree", FILES)
-
-
-@pytest.fixture(scope="module")
-def served(published: Published) -> Iterator[Served]:
-    with serving(published.root) as served:
-        yield served
-
-
-@pytest.fixture
-async def adversary(served: Served) -> AsyncIterator[Adversary]:
-    async with between(served.port) as adversary:
-        yield adversary
 
 
 @contextlib.asynccontextmanager

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adversary import Adversary, Call, Reply, between
+from adversary import Adversary, Call, Reply
 from nfsverity._hashed import HashedTree, hash_file
 from nfsverity_client import diff
 from nfsverity_client.delta import ServedTree, differing_spans
@@ -35,24 +35,6 @@ NEW = OLD[: 50 * UNIT] + bytes(UNIT) + OLD[51 * UNIT : 200 * UNIT + 1] + b"!" + 
 def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
     files = {"old": OLD, "new": NEW, "empty": b"", "one": b"x", "longer": OLD + bytes(9 * UNIT)}
     return publish_tree(tmp_path_factory.mktemp("delta") / "tree", files, unit_size=UNIT)
-
-
-@pytest.fixture(scope="module")
-def served(published: Published) -> Iterator[Served]:
-    with serving(published.root) as served:
-        yield served
-
-
-@pytest.fixture
-async def adversary(served: Served) -> AsyncIterator[Adversary]:
-    async with between(served.port) as adversary:
-        yield adversary
-
-
-@pytest.fixture
-async def opened(adversary: Adversary) -> AsyncIterator[Session]:
-    async with session(adversary.where, wait=0.0) as opened:
-        yield opened
 
 
 async def tree_of(opened: Session, path: bytes) -> ServedTree:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -35,7 +35,7 @@ from nfsverity_proto.statement import Time
 from nfsverity_proto.trust import TrustEntry
 from oracle import records, signers
 from oracle.merkle import SHA256
-from serving import Published, Served, keys, publish_tree, serving, session
+from serving import Published, keys, publish_tree, serving, session
 
 UNIT = 4096
 FILES = {
@@ -50,24 +50,6 @@ FILES = {
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
     return publish_tree(tmp_path_factory.mktemp("lies") / "tree", FILES, unit_size=UNIT)
-
-
-@pytest.fixture(scope="module")
-def served(published: Published) -> Iterator[Served]:
-    with serving(published.root) as served:
-        yield served
-
-
-@pytest.fixture
-async def adversary(served: Served) -> AsyncIterator[Adversary]:
-    async with between(served.port) as adversary:
-        yield adversary
-
-
-@pytest.fixture
-async def opened(adversary: Adversary) -> AsyncIterator[Session]:
-    async with session(adversary.where, wait=0.0) as opened:
-        yield opened
 
 
 def telling(procedure: m.Procedure[Any, Any], lie: Callable[[Any], Any]) -> Callable[[Reply], Awaitable[None]]:

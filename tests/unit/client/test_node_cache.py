@@ -11,7 +11,7 @@ import os
 import random
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -52,12 +52,6 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
         published.write({f"{name}/file": content(SIZES["ragged"])})
         published.sign(name, unit_size=UNIT, hash=name)
     return published
-
-
-@pytest.fixture(scope="module")
-def served(published: Published) -> Iterator[Served]:
-    with serving(published.root) as served:
-        yield served
 
 
 FILES = (*SIZES, *(f"{name}/file" for name in HASHES))

@@ -5,18 +5,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from adversary import Adversary, Call, Reply, between
+from adversary import Adversary, Call, Reply
 from nfsverity_client.session import Session
 from nfsverity_proto import messages as m
 from nfsverity_proto.errors import MalformedMessage, StatusError
 from nfsverity_proto.messages import Status
-from serving import Published, Served, publish_tree, serving, session
+from serving import Published, publish_tree
 
 CONTENT = b"0123456789"
 
@@ -24,24 +23,6 @@ CONTENT = b"0123456789"
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
     return publish_tree(tmp_path_factory.mktemp("plain") / "tree", {"f": CONTENT, "empty": b""})
-
-
-@pytest.fixture(scope="module")
-def served(published: Published) -> Iterator[Served]:
-    with serving(published.root) as served:
-        yield served
-
-
-@pytest.fixture
-async def adversary(served: Served) -> AsyncIterator[Adversary]:
-    async with between(served.port) as adversary:
-        yield adversary
-
-
-@pytest.fixture
-async def opened(adversary: Adversary) -> AsyncIterator[Session]:
-    async with session(adversary.where, wait=0.0) as opened:
-        yield opened
 
 
 @pytest.mark.spec("fip-plain-4", "fip-plain-5")

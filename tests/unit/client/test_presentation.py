@@ -55,12 +55,6 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
     return published
 
 
-@pytest.fixture(scope="module")
-def served(published: Published) -> Iterator[Served]:
-    with serving(published.root) as served:
-        yield served
-
-
 FILES = tuple(
     [f"sizes/{size}" for size in SIZES]
     + [f"{name}/file" for name in (*HASHES, *LARGE)]

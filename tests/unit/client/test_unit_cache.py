@@ -9,7 +9,7 @@ import os
 import random
 import shutil
 import stat
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -59,12 +59,6 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
     published.sign("copy", "small", unit_size=UNIT)
     published.sign("units", unit_size=2 * MIB)
     return published
-
-
-@pytest.fixture(scope="module")
-def served(published: Published) -> Iterator[Served]:
-    with serving(published.root) as served:
-        yield served
 
 
 FILES = (*SIZES, "sparse", "units")

@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import random
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +50,6 @@ def published(tmp_path: Path) -> Published:
 def served(published: Published) -> Iterator[Served]:
     with serving(published.root) as served:
         yield served
-
-
-@pytest.fixture
-async def adversary(served: Served) -> AsyncIterator[Adversary]:
-    async with between(served.port) as adversary:
-        yield adversary
 
 
 def change(published: Published, data: bytes, *, rename: bool) -> None:

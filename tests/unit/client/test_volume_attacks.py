@@ -74,12 +74,6 @@ def served(published: Published) -> Iterator[Served]:
         yield served
 
 
-@pytest.fixture
-async def adversary(served: Served) -> AsyncIterator[Adversary]:
-    async with between(served.port) as adversary:
-        yield adversary
-
-
 async def listed(opened: Session, path: bytes = b"", *, deep: bool = True) -> list[Listed]:
     async with aclosing(list_below(opened, path, deep=deep)) as found:
         return [entry async for entry in found]

@@ -7,13 +7,13 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 
-from adversary import Adversary, Call, Reply, between
+from adversary import Adversary, Call, Reply
 from made_volume import MadeVolume, directory, file, link
 from nfsverity_client.listing import list_below, take_below
 from nfsverity_client.reader import open_file
@@ -37,12 +37,6 @@ def published(tmp_path: Path) -> Published:
 def served(published: Published) -> Iterator[Served]:
     with serving(published.root) as served:
         yield served
-
-
-@pytest.fixture
-async def adversary(served: Served) -> AsyncIterator[Adversary]:
-    async with between(served.port) as adversary:
-        yield adversary
 
 
 async def sign(published: Published) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -179,6 +180,17 @@ async def connect(url: Url, traffic: Traffic) -> Connection:
     try:
         _, connection = await loop.create_connection(lambda: Connection(traffic), url.host, url.port)
     except (OSError, UnicodeError) as error:  # UnicodeError: no name of a host
-        reason = getattr(error, "strerror", None) or error
-        raise Unreachable(f"{url.server} cannot be reached: {reason}") from error
+        raise Unreachable(f"{url.server} cannot be reached: {_reason(error)}") from error
     return connection
+
+
+def _reason(error: OSError | UnicodeError) -> str:
+    """As the system words it: asyncio has the calls and addresses of all attempts there, and the number in its text."""
+    if isinstance(error, OSError):
+        numbers = (
+            [error.errno] if error.errno else [int(number) for number in re.findall(r"\[Errno (\d+)\]", str(error))]
+        )
+        if numbers and numbers[-1] > 0:  # below that are the errors of names, which have no other text
+            return os.strerror(numbers[-1])
+        return error.strerror or str(error)
+    return str(error)

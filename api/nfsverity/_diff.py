@@ -44,7 +44,7 @@ from nfsverity_store.volume_view import VolumeView
 from ._diff_volumes import FILES, FILES_AT_ONCE, batches, compare_volumes, compared, record_of
 from ._difference import FileDifference, Found, State, Version, Volume, signed_root
 from ._hashed import HashedTree, beside, hash_file
-from ._local import Listed, LocalTree, locate
+from ._local import Listed, LocalTree, locate_file
 from ._local_volume import look_up, members
 from ._loop import wait_for
 from ._tree import TreeOptions, announce, opened, trust_entries
@@ -380,14 +380,14 @@ async def place(where: str | os.PathLike[str], options: TreeOptions) -> AsyncIte
         async with opened(text, options, None) as tree:
             yield ServedPlace(tree._session, tree._base)
         return
-    root, below = locate(Path(text))
+    root, below = locate_file(Path(text))
     volume = options.get("volume")
     volumes = None if volume is None else frozenset((volume,))
     bindings = options.get("bindings") or Bindings()
     told = options.get("on_binding", announce)
     local = LocalTree(root, trust_entries(options.get("trust")), volumes, bindings, told)
     with contextlib.closing(local):
-        yield LocalPlace(local, below)
+        yield LocalPlace(local, local.follow(below))
 
 
 async def _ranges(

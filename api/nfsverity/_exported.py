@@ -12,7 +12,7 @@ from pathlib import Path
 from nfsverity_client.marks import MarkStore, Seen, judged
 from nfsverity_client.revocations import RevocationStore, RevokedList
 from nfsverity_client.state import State
-from nfsverity_proto.errors import Mismatch, Unsigned
+from nfsverity_proto.errors import Mismatch, Unsigned, VerificationError
 from nfsverity_proto.exported import Exported, decode_exported, encode_exported, is_exported, verify_exported
 from nfsverity_proto.hashes import hash_by_number
 from nfsverity_proto.record import decode_record, membership_of
@@ -25,24 +25,38 @@ from nfsverity_store.hashing import ChangedSize, build, hash_runs
 from nfsverity_store.published import open_published
 from nfsverity_store.volume_view import VolumeView
 
-from ._local import locate
+from ._local import locate_file
+from ._local_volume import follow, unjudged
 from ._tree import Trust, trust_entries
 
 
 def export(path: str | os.PathLike[str]) -> bytes:
     """What vouches for a file in a published tree on this machine, as it is there: nothing is verified.
 
-    Of a file in a volume it has the head, too. Raises `Unsigned`, `StoreError`, `OSError`.
+    Of a file in a volume it has the head, too; a link there stands for the file that it leads to. Raises `Unsigned`,
+    for a link `Absent` and `LinkOutside`, `StoreError`, `OSError`.
     """
-    root, below = locate(Path(path))
+    root, below = locate_file(Path(path))
     _, index = open_published(root)
     with contextlib.closing(index):
-        entry = index.by_path(below) if below else None
+        if isinstance(index, VolumeView) and below:
+            below = _followed(index, below, str(path))
+        entry = index.by_path(below)
+        if entry is not None and not entry.is_file:
+            raise IsADirectoryError(21, "it is a directory, and only files have records", str(path))
         if entry is None or entry.record is None:
             raise Unsigned("there is no record for it in the published tree", where=str(path))
         if isinstance(index, VolumeView):
             return encode_exported(Exported(entry.record, index.record))
         return entry.record
+
+
+def _followed(view: VolumeView, path: bytes, where: str) -> bytes:
+    try:
+        return follow(view, unjudged(view), path)[0]
+    except VerificationError as error:
+        error.where = where
+        raise
 
 
 def path_of(exported: bytes) -> bytes:

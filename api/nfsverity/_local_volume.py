@@ -17,6 +17,8 @@ from nfsverity_proto.entry import DirectoryNode, Entry, FileNode, Key, LinkNode,
 from nfsverity_proto.entry_range import EntryRange, entry_at, verify_range
 from nfsverity_proto.errors import Absent, Hidden, Mismatch, VerificationError
 from nfsverity_proto.hashes import hash_by_number
+from nfsverity_proto.record import decode_record
+from nfsverity_proto.statement import Kind, decode_statement
 from nfsverity_proto.verification import Verified
 from nfsverity_store.content import open_below
 from nfsverity_store.volume_index import VolumeEntry
@@ -57,6 +59,12 @@ def look_up(view: VolumeView, head: Verified, path: bytes) -> tuple[Entry, Volum
     except ValueError as error:
         raise _damaged(str(error)) from error
     return None if entry is None else (entry, rows[found.entries.index(entry)])
+
+
+def unjudged(view: VolumeView) -> Verified:
+    """The head as it is there, of which nothing was verified: for who reads under it only what it says."""
+    record = decode_record(view.record)
+    return Verified(view.record, record, decode_statement(record.statement, Kind.VOLUME), view.tag, ())
 
 
 def follow(view: VolumeView, head: Verified, path: bytes, *, last: bool = True) -> tuple[bytes, Entry | None]:

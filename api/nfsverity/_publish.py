@@ -16,7 +16,7 @@ from nfsverity_proto.hashes import hash_by_name
 from nfsverity_proto.statement import NO_END
 from nfsverity_proto.verification import Verified
 
-from ._local import LocalTree, locate
+from ._local import LocalTree, find_link, locate
 from ._tree import GateOptions, Trust, announce, gates_for, refused, trust_entries
 
 if TYPE_CHECKING:
@@ -91,11 +91,13 @@ def verify(
 ) -> Verified:
     """Verify all of a local file against its record in the published tree that holds it.
 
+    A link in a volume stands for the file that it leads to, as it was signed.
     `trust`, `volume`, `state`, `policy` and `audit_log` are as for `open_tree`. Raises the `VerificationError` of what
     does not verify, `ValueError` where a rule of the policy does not enforce that, `PolicyError`, `StoreError`,
     `StateError`, `OSError`.
     """
-    root, below = locate(Path(path))
+    link = find_link(Path(path))
+    root, below = link or locate(Path(path))
     volumes = None if volume is None else frozenset((volume,))
     tree = LocalTree(
         root,
@@ -109,7 +111,7 @@ def verify(
         gates=gates_for(options),
     )
     try:
-        result = tree.verify_file(below)
+        result = tree.verify_file(below if link is None else tree.follow(below))
     finally:
         tree.close()
     if result.error is not None:

@@ -54,6 +54,8 @@ def following(path: bytes, *, last: bool = True) -> Following:
             continue
         here = done + b"/" + name if done else name
         entry = yield here
+        if entry is None and followed:
+            raise Absent(f"a link on the way leads to {_text(here)}, and the volume has nothing of this name")
         if entry is None:
             raise Absent("the volume has nothing of this name")
         if not isinstance(entry.node, LinkNode) or not (names or last):

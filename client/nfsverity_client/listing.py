@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from nfsverity_proto import messages as m
 from nfsverity_proto.entry import DirectoryNode, EntryType, FileNode, LinkNode
-from nfsverity_proto.errors import IsRevoked, MalformedMessage, Stale
+from nfsverity_proto.errors import Absent, IsRevoked, LinkOutside, MalformedMessage, Stale
 from nfsverity_proto.path import join_path
 from nfsverity_proto.statement import Time
 from nfsverity_proto.verification import Expected, Verified
@@ -48,6 +48,8 @@ async def list_below(
     session: Session, path: bytes, *, deep: bool = False, by_word: bool = False
 ) -> AsyncGenerator[Listed, None]:
     """What is in a directory, and with `deep` below it; of a file, itself. `by_word`: nothing is verified.
+
+    Links to a directory are followed; one that leads to nothing in the volume is given itself.
 
     Raises `VerificationError` (in a volume also `Absent`), `StatusError`, `PeerError`.
     """
@@ -119,7 +121,14 @@ async def _take(session: Session, head: Judged, path: bytes, deep: bool, most: i
     judge = _judging(session, head)
     at = path
     if path:
-        found = await find(session, path)
+        try:
+            found = await find(session, path)
+        except (Absent, LinkOutside):
+            found = await find(session, path, last=False)
+            if found is None or found[1] is None or not isinstance(found[1].node, LinkNode):
+                raise
+            yield Member(found[1], None, None)
+            return
         if found is not None:
             at, entry = found
             if entry is not None and not isinstance(entry.node, DirectoryNode):

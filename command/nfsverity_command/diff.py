@@ -104,9 +104,9 @@ def command(
 ) -> Exit:
     """Say what differs between two versions of a file, or two trees: without transferring any of it.
 
-    A and B are URLs, or paths in signed trees on this machine. Both are verified, and then the trees of their
-    hashes are compared from the top, only where they differ: to find one changed unit of a 1 GiB file takes 48
-    hashes of each. A range is in whole units, of which some byte differs.
+    A and B are URLs, or paths in signed trees on this machine; links in a volume are followed. Both are verified, and
+    then the trees of their hashes are compared from the top, only where they differ: to find one changed unit of a
+    1 GiB file takes 48 hashes of each. A range is in whole units, of which some byte differs.
 
     One of them may be older than what was accepted before: that is no rollback here, and nothing is remembered. The
     report has both generations.
@@ -183,14 +183,14 @@ async def _place(target: Url | Path, believed: Belief, wait: float, timeout: flo
     from nfsverity._diff import LocalPlace, ServedPlace
 
     if isinstance(target, Path):
-        from nfsverity._local import LocalTree, locate
+        from nfsverity._local import LocalTree, locate_file
 
         from .belief import announce
 
-        root, below = locate(target)
+        root, below = locate_file(target)
         tree = LocalTree(root, believed.trust, believed.volumes, believed.bindings, announce, revoked=believed.revoked)
         with contextlib.closing(tree):
-            yield LocalPlace(tree, below)
+            yield LocalPlace(tree, tree.follow(below))
         return
     from .network import session_for
 

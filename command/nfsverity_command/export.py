@@ -52,7 +52,8 @@ def command(
     """Take out what vouches for one file, so that it can travel with the file.
 
     Whoever trusts the signer's certificate verifies the file with it anywhere, without a server and without the rest
-    of the tree. Nothing is overwritten.
+    of the tree. Nothing is overwritten. A link in a volume stands for the file that it leads to: links and directories
+    have no records of their own, and what is signed of them does not travel without the volume.
     """
     import os
 
@@ -61,17 +62,16 @@ def command(
     from nfsverity_publisher.keys import write_new
 
     if isinstance(target, Path):
-        data, name = export(target), target.name
+        data = export(target)
     else:
         from . import belief
         from .network import exported_of
 
         data = exported_of(target, belief.load(trust_files, volume), timeout)
-        name = os.fsdecode(target.path.rpartition(b"/")[2])
-    file = Path(output or name + SUFFIX)
+    path = path_of(data)
+    file = Path(output or os.fsdecode(path.rpartition(b"/")[2]) + SUFFIX)
     with about(str(file)):
         write_new(file, data, 0o644)
-    path = path_of(data)
     if as_json:
         form = "volume" if is_exported(data) else "records"
         value = {

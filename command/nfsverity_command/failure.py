@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -73,6 +73,19 @@ TABLE: dict[str, tuple[Exit, str, str]] = {
         Exit.INTERNAL, "internal",
         "this is a mistake in nfsverity: report it, with the version and what --debug prints"),
 }  # fmt: skip
+
+
+_OF_OPTIONS = {"try again later, or wait longer with --wait": ("wait", "try again later")}
+"""Advice that names an option, which not all commands have, and what is said by the others."""
+
+
+def fit_advice(error: BaseException, options: Iterable[str | None]) -> None:
+    """Have an error advise no option that the command does not have."""
+    each: tuple[Any, ...] = error.exceptions if isinstance(error, BaseExceptionGroup) else (error,)
+    for one in each:
+        option, otherwise = _OF_OPTIONS.get(getattr(one, "advice", ""), ("", ""))
+        if otherwise and option not in options:
+            one.advice = otherwise
 
 
 STATUS_TEXTS = {
@@ -151,8 +164,16 @@ def _message_of(error: BaseException, kind: str) -> str:
     return str(getattr(error, "message", error))
 
 
+def _fitted(error: BaseException) -> None:
+    """While a command runs, what it tells is fitted to it."""
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        fit_advice(error, [parameter.name for parameter in context.command.params])
+
+
 def error_fields(error: BaseException) -> dict[str, Any]:
     """An error as `--json` has it. Every key is always there; null where it says nothing."""
+    _fitted(error)
     status, kind, advice = classified(error)
     offset, length = getattr(error, "offset", None), getattr(error, "length", None)
     return {
@@ -187,6 +208,7 @@ ERROR_FIELDS = {
 
 def error_text(error: BaseException) -> str:
     """An error for people: the file, what happened, what to do."""
+    _fitted(error)
     status, kind, advice = classified(error)
     file = _file_of(error)
     text = str(error) if kind == "verification" else _message_of(error, kind)

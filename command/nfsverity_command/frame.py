@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import click
 
-from .failure import ERROR_FIELDS
+from .failure import ERROR_FIELDS, fit_advice
 from .parameters import PRESENTATIONS, VOLUME
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -56,6 +56,13 @@ class Command(click.Command):
             self.params.append(
                 click.Option(["--json", "as_json"], is_flag=True, help="Report as JSON, errors too (see below).")
             )
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            fit_advice(error, [parameter.name for parameter in self.params])
+            raise
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         if self.examples:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nfsverity_client.opening import UnverifiedReader
     from nfsverity_client.reader import Reader
     from nfsverity_client.session import Session
+    from nfsverity_proto.errors import Absent, LinkOutside
     from nfsverity_proto.url import Url
 
     from .belief import Belief
@@ -69,7 +70,8 @@ if TYPE_CHECKING:
     type=click.Choice(["inside", "all"]),
     default="inside",
     show_default=True,
-    help="Which symbolic links of a volume are made: those that stay in it, or all as they were signed.",
+    help="Which symbolic links of a volume are made: those that stay in it, or all as they were signed. One that URL"
+    " names is followed; where it leads to nothing in the volume, it is made itself, with all.",
 )
 @click.option("--whole", is_flag=True, help="Fetch all of each file, whatever is at its destination.")
 @presentation_option
@@ -192,12 +194,16 @@ async def _run(
     """Where it was written to, and what became of each file."""
     from nfsverity_client.volume import find
     from nfsverity_proto.entry import DirectoryNode
+    from nfsverity_proto.errors import Absent, LinkOutside
     from nfsverity_proto.messages import FileType
 
     from .network import session_for
 
     async with session_for(url, believed, timeout, wait, presentation, use) as session:
-        found = await find(session, url.path)
+        try:
+            found = await find(session, url.path)
+        except (Absent, LinkOutside) as error:
+            return await _get_link(session, url.path, destination, error, all_links)
         if found is not None:
             path, entry = found
             if entry is None or isinstance(entry.node, DirectoryNode):
@@ -209,6 +215,32 @@ async def _run(
         got = Got(Checks())
         got.add(*await _get_file(session, url.path, destination, whole))
         return destination, got
+
+
+async def _get_link(
+    session: Session, path: bytes, destination: Path, error: Absent | LinkOutside, all_links: bool
+) -> tuple[Path, Got]:
+    """A link that was named and leads to nothing in the volume, as it was signed; else raises the error."""
+    from nfsverity_client.volume import find
+    from nfsverity_proto.entry import LinkNode
+
+    from .get_volume import ALL_LINKS
+    from .staging import new_link
+
+    at, entry = await find(session, path, last=False) or (path, None)
+    head = session.heads.accepted
+    if head is None or entry is None or not isinstance(entry.node, LinkNode):
+        raise error
+    if not all_links:
+        error.advice = ALL_LINKS
+        raise error
+    if destination.is_dir() and not destination.is_symlink():  # through a link nothing is written (fim-link-2)
+        destination = destination / os.fsdecode(path.rpartition(b"/")[2])
+    new_link(destination, entry.node.target)
+    got = Got(Checks())
+    url = session.url_of(at)
+    got.add(Checked(url, at, head.verified, seen_before=head.seen_before, target=entry.node.target), None)
+    return destination, got
 
 
 async def _get_file(session: Session, path: bytes, destination: Path, whole: bool) -> tuple[Checked, Transfer]:

@@ -40,6 +40,7 @@ HEADS_MAX = 3
 """How often all is begun again because the volume changed."""
 SMALL = 2**16
 """Bytes up to which files that are missing are fetched many at a time."""
+ALL_LINKS = "--links all makes such links too, if you believe the publisher"
 FEW = 4
 """Neighbours fewer than these are fetched one by one."""
 
@@ -207,7 +208,11 @@ class _Taking:
     def _link(self, path: bytes, target: bytes) -> None:
         below = self._below(path)
         if not self.all_links:
-            check_link(self.tree, below, target)
+            try:
+                check_link(self.tree, below, target)
+            except LinkOutside as error:
+                error.advice = ALL_LINKS
+                raise
         self.tree.link(below, target)
 
     def _made(self, path: bytes, make: Callable[[], None]) -> None:

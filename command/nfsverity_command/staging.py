@@ -203,6 +203,21 @@ def new_file(destination: Path, executable: bool, *, whole: bool = False) -> Ite
         os.fsync(parent)
 
 
+def new_link(destination: Path, target: bytes) -> None:
+    """A symbolic link at `destination`, durably, in place of what was there. Raises `OSError`."""
+    if destination.is_dir() and not destination.is_symlink():
+        raise IsADirectoryError(21, "there is a directory", str(destination))
+    with _naming(destination), _opened(destination.parent) as parent:
+        name = PREFIX + secrets.token_hex(8)
+        os.symlink(target, name, dir_fd=parent)
+        try:
+            os.replace(name, destination.name, src_dir_fd=parent, dst_dir_fd=parent)
+        except BaseException:
+            os.unlink(name, dir_fd=parent)
+            raise
+        os.fsync(parent)
+
+
 def has_left_over(destination: Path) -> bool:
     """Whether an interrupted run may have left something of a file."""
     name = _name_of(destination)

@@ -349,7 +349,7 @@ class LinkOutside(VerificationError):
 
     verdict = "link-outside"
     step = 15
-    advice = "--links all makes such links too, if you believe the publisher"
+    advice = "what is outside of the volume is not signed; `nfsverity show` says where the link leads"
 
 
 class NameCollision(VerificationError):

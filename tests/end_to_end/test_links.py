@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+import nfsverity as api
 
 LINKS = {"to-file": "a.txt", "to-dir": "sub", "sub/up": "../to-file", "dangling": "none", "out": "../x", "abs": "/etc"}
 LEAD_NOWHERE = ("dangling", "out", "abs")
@@ -163,3 +166,93 @@ def test_an_older_head_is_shown_as_that(nfsverity: Any, alice: Any, linked: Path
 def test_a_tree_of_records_has_no_head(nfsverity: Any, records: Path, serve: Any) -> None:
     assert "only files have records" in nfsverity("show", records, status=4).err
     assert "a directory" in nfsverity("show", serve(records).url + "/", status=3).err
+
+
+# what stands for the file that it leads to
+
+
+def test_what_is_exported_of_a_link_is_the_file(nfsverity: Any, where: Where, linked: Path, tmp_path: Path) -> None:
+    report = nfsverity("export", "--json", where("sub/up"), cwd=tmp_path).json
+    assert (report["path"], report["output"], report["form"]) == ("a.txt", "a.txt.fim", "volume")
+    verified = nfsverity.json("verify", "--exported", str(tmp_path / "a.txt.fim"), str(linked / "a.txt"))
+    assert verified["verified"] == 1
+    for name, verdict in (("out", "link-outside"), ("abs", "link-outside"), ("dangling", "absent")):
+        result = nfsverity("export", where(name), cwd=tmp_path, status=1)
+        assert f"{name}: {verdict}: " in result.err
+        assert "--links" not in result.err
+
+
+def test_links_are_followed_for_a_comparison(nfsverity: Any, where: Where, linked: Path) -> None:
+    assert nfsverity("diff", where("sub/up"), linked / "a.txt").text == ""
+    assert nfsverity("diff", where("to-dir"), linked / "sub").text == ""
+    assert nfsverity("diff", where("to-file"), linked / "big.bin", status=5).text
+    assert "link-outside" in nfsverity("diff", where("out"), linked / "a.txt", status=1).err
+
+
+def test_the_library_follows_signed_links(linked: Path, alice: Any, tmp_path: Path) -> None:
+    state = api.State(tmp_path / "state")
+    assert api.verify(linked / "sub" / "up", trust=[alice.certificate], state=state).path == b"a.txt"
+    assert list(api.diff(linked / "to-file", linked / "a.txt", trust=[alice.certificate])) == []
+    (linked / "to-file").unlink()
+    (linked / "to-file").symlink_to("big.bin")
+    assert api.verify(linked / "to-file", trust=[alice.certificate], state=state).path == b"a.txt", "as it was signed"
+    with pytest.raises(api.VerificationError, match="leads above the root"):
+        api.verify(linked / "out", trust=[alice.certificate], state=state)
+
+
+# ls, cat and get
+
+
+def test_a_link_that_leads_nowhere_is_listed_itself(nfsverity: Any, linked: Path, serve: Any) -> None:
+    url = serve(linked).url
+    for name in LEAD_NOWHERE:
+        assert nfsverity("ls", f"{url}/{name}").text == f"{name} -> {LINKS[name]}\n"
+        (entry,) = nfsverity.json("ls", f"{url}/{name}")["entries"]
+        assert (entry["type"], entry["name"], entry["target"]) == ("link", name, LINKS[name])
+    assert nfsverity("ls", f"{url}/to-dir").text.splitlines()[-1] == "up -> ../to-file"
+
+
+@pytest.mark.spec("fim-link-1")
+def test_no_command_advises_an_option_that_it_has_not(nfsverity: Any, linked: Path, serve: Any, tmp_path: Path) -> None:
+    url = serve(linked).url
+    for command in ("cat", "export"):
+        result = nfsverity(command, f"{url}/out", status=1)
+        assert "link-outside" in result.err
+        assert "`nfsverity show` says where the link leads" in result.err
+    assert "--links all" in nfsverity("get", f"{url}/out", tmp_path / "got", status=1).err
+    assert not (tmp_path / "got").is_symlink()
+    (linked / "a.txt").write_bytes(b"not signed")
+    advice = {}
+    for command in ("cat", "verify"):
+        wait = ("--wait", "0") if command == "cat" else ()
+        result = nfsverity(command, *wait, f"{url}/a.txt", status=1)
+        assert "updating" in result.err
+        advice[command] = "--wait" in result.err
+    assert advice == {"cat": True, "verify": False}
+    assert "--wait" not in str(nfsverity.json("verify", f"{url}/a.txt", status=1))
+
+
+@pytest.mark.spec("fim-link-1", "fim-link-2")
+@pytest.mark.parametrize("name", LEAD_NOWHERE)
+def test_a_link_that_leads_nowhere_is_made_for_who_asks_for_it(
+    nfsverity: Any, linked: Path, serve: Any, tmp_path: Path, name: str
+) -> None:
+    url = f"{serve(linked).url}/{name}"
+    (tmp_path / "x").mkdir()
+    (tmp_path / "there").symlink_to("x")
+    for destination, made in (("new", "new"), ("new", "new"), ("x", f"x/{name}"), ("there", "there")):
+        report = nfsverity.json("get", "--links", "all", url, str(tmp_path / destination))
+        assert os.readlink(tmp_path / made) == LINKS[name]
+        assert report["destination"] == str(tmp_path / made)
+        (file,) = report["files"]
+        assert (file["verdict"], file["target"], report["verified"]) == ("verified", LINKS[name], 0)
+    assert os.listdir(tmp_path / "x") == [name], "nothing is written through a link"
+
+
+def test_a_link_to_a_file_is_got_as_the_file(nfsverity: Any, linked: Path, serve: Any, tmp_path: Path) -> None:
+    url = serve(linked).url
+    for links in ("inside", "all"):
+        nfsverity("get", "--links", links, f"{url}/sub/up", tmp_path / links)
+        assert not (tmp_path / links).is_symlink()
+        assert (tmp_path / links).read_bytes() == b"hello\n"
+    assert "absent" in nfsverity("get", "--links", "all", f"{url}/none", tmp_path / "none", status=1).err

@@ -380,7 +380,7 @@ async def test_nobody_listens() -> None:
     with socket.create_server((HOST, 0)) as sock:
         where = sock.getsockname()
     async with session(Url(*where)) as opened:
-        with pytest.raises(Unreachable, match="cannot be reached: Connection refused$"):
+        with pytest.raises(Unreachable, match=r"cannot be reached: Connection refused$"):
             await opened.resolve(b"")
 
 

@@ -161,9 +161,13 @@ class AuditLog:
         if wrong := _RESERVED & fields.keys():
             raise ValueError(f"{sorted(wrong)} are the log's own")
         with self._locked() as (fd, head_fd):
-            writer = _Writer(self, fd, head_fd)
-            writer.go_on()
-            return writer.put(event, fields)
+            try:
+                writer = _Writer(self, fd, head_fd)
+                writer.go_on()
+                return writer.put(event, fields)
+            except OSError as error:
+                error.filename = error.filename or str(self._head)
+                raise
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[tuple[int, int]]:
@@ -174,8 +178,7 @@ class AuditLog:
         head_fd = os.open(self._head, flags, 0o600)
         try:
             fcntl.flock(head_fd, fcntl.LOCK_EX)
-            if os.fstat(head_fd).st_size < 2 * _SLOT:  # so that it needs no more space later
-                os.pwrite(head_fd, bytes(2 * _SLOT - os.fstat(head_fd).st_size), os.fstat(head_fd).st_size)
+            self._make_room(head_fd)
             fd = os.open(self.path, flags | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
             try:
                 if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -185,6 +188,15 @@ class AuditLog:
                 os.close(fd)
         finally:
             os.close(head_fd)
+
+    def _make_room(self, head_fd: int) -> None:
+        """So that the head needs no more space later."""
+        try:
+            while (size := os.fstat(head_fd).st_size) < 2 * _SLOT:
+                os.pwrite(head_fd, bytes(2 * _SLOT - size), size)
+        except OSError as error:
+            error.filename = str(self._head)
+            raise
 
 
 class _Writer:

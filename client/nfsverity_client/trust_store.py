@@ -124,7 +124,9 @@ class ListFile:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(name, self.path)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, OSError):
+                error.filename, error.filename2 = str(self.path), None
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name)
             raise

@@ -52,17 +52,21 @@ def _umask() -> int:
     return mask
 
 
+def _named(error: OSError, destination: Path) -> OSError:
+    """The error with the name of the destination, not of what stands in for it."""
+    if error.filename is None or PREFIX in os.fsdecode(error.filename):
+        error.filename = str(destination)
+    error.filename2 = None
+    return error
+
+
 @contextlib.contextmanager
 def _naming(destination: Path) -> Iterator[None]:
     """Errors inside name the destination, not what stands in for it."""
     try:
         yield
     except OSError as error:
-        name = error.filename
-        if name is None or PREFIX in os.fsdecode(name):
-            error.filename = str(destination)
-        error.filename2 = None
-        raise
+        raise _named(error, destination)  # noqa: B904 - it is the same one
 
 
 def mode_of(executable: bool) -> int:
@@ -94,8 +98,10 @@ def _copy_some(source: int, target: int, at: int, count: int) -> int:
 class NewFile:
     """A file that is being written. Long runs of zeros become holes."""
 
-    def __init__(self, fd: int, executable: bool, *, resumed: bool = False) -> None:
+    def __init__(self, fd: int, executable: bool, where: Path, *, resumed: bool = False) -> None:
         self.fd = fd
+        self.where = where
+        """Where it belongs, for errors."""
         self.executable = executable
         self.resumed = resumed
         """Whether a run before has left something in it, which `begin_as` keeps."""
@@ -112,8 +118,9 @@ class NewFile:
             self._at += length
             return
         at, stop = self._at, self._at + length
-        while at < stop:
-            at += os.pwrite(self.fd, data[at - self._at :], at)
+        with _naming(self.where):
+            while at < stop:
+                at += os.pwrite(self.fd, data[at - self._at :], at)
         self._at = self._stored = stop
 
     def begin_as(self, old: Sequence[int], size: int, progress: Callable[[int], None]) -> None:
@@ -122,13 +129,14 @@ class NewFile:
         What a run before has left here comes first. Holes stay holes. The old files are only read, and may change
         meanwhile: what counts is what is in here then.
         """
-        if not self.resumed:
-            os.ftruncate(self.fd, 0)
-        os.ftruncate(self.fd, size)
         has_content = self.resumed
-        for source in old:
-            self._fill(source, min(os.fstat(source).st_size, size), has_content, progress)
-            has_content = True
+        with _naming(self.where):
+            if not has_content:
+                os.ftruncate(self.fd, 0)
+            os.ftruncate(self.fd, size)
+            for source in old:
+                self._fill(source, min(os.fstat(source).st_size, size), has_content, progress)
+                has_content = True
         self._at = self._stored = size
 
     def _fill(self, source: int, end: int, has_content: bool, progress: Callable[[int], None]) -> None:
@@ -140,9 +148,10 @@ class NewFile:
 
     def put(self, offset: int, data: memoryview) -> None:
         """Write in the middle of what is there."""
-        while data:
-            count = os.pwrite(self.fd, data, offset)
-            data, offset = data[count:], offset + count
+        with _naming(self.where):
+            while data:
+                count = os.pwrite(self.fd, data, offset)
+                data, offset = data[count:], offset + count
 
     def finish(self, mtime: int | None) -> None:
         """Size, mode and time (nanoseconds) as they were signed; None: the time is not."""
@@ -184,7 +193,7 @@ def new_file(destination: Path, executable: bool, *, whole: bool = False) -> Ite
         raise IsADirectoryError(21, "there is a directory", str(destination))
     with _naming(destination), _opened(destination.parent) as parent:
         name, fd, resumed = _slot(destination, parent)
-        file = NewFile(fd, executable, resumed=resumed and not whole)
+        file = NewFile(fd, executable, destination, resumed=resumed and not whole)
         try:
             if whole and resumed:
                 os.ftruncate(fd, 0)
@@ -362,10 +371,10 @@ class NewTree:
             self._forget(path)
             fd = os.open(path, _CREATE, 0o600, dir_fd=self._fd)
         except OSError as error:
-            raise _unfit(error) from error
+            raise _unfit(error, self.destination, path) from error
         status = os.fstat(fd)
         self._made.add((status.st_dev, status.st_ino))
-        return NewFile(fd, executable)
+        return NewFile(fd, executable, self.destination / os.fsdecode(path))
 
     def leave_alone(self, path: bytes) -> None:
         """The file stays as it is at the destination. Its name is taken all the same, and nobody else's then.
@@ -382,7 +391,7 @@ class NewTree:
             self._forget(path)
             os.symlink(target, path, dir_fd=self._fd)
         except OSError as error:
-            raise _unfit(error) from error
+            raise _unfit(error, self.destination, path) from error
         self._made.add(self._identity(path))
         self.keep(path)
 
@@ -396,7 +405,7 @@ class NewTree:
         try:
             self._make_directory(path)
         except OSError as error:
-            raise _unfit(error) from error
+            raise _unfit(error, self.destination, path) from error
 
     def _make_directory(self, path: bytes) -> None:
         """Raises `FileExistsError` where there is something of another name that is the same here."""
@@ -489,6 +498,10 @@ class NewTree:
 
     def commit(self) -> None:
         """One sync for all, and then everything takes its place: a new directory at once, else file by file."""
+        with _naming(self.destination):
+            self._commit()
+
+    def _commit(self) -> None:
         self._remove_left_over()
         sync(self._fd)
         if not self.existing:
@@ -546,13 +559,14 @@ class NewTree:
         os.close(self._fd)
 
 
-def _unfit(error: OSError) -> Exception:
+def _unfit(error: OSError, destination: Path, path: bytes) -> Exception:
     """The error to raise where a name of the server cannot be had here."""
     if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
         return NameCollision("this file system takes its name for that of another file")
     if error.errno in _UNFIT:
         return LocalProblem(f"this file system cannot have its name: {error.strerror}")
-    return error
+    error.filename = None  # that of a place that is gone soon
+    return _named(error, destination / os.fsdecode(path))
 
 
 def _descend(top: int, names: list[bytes]) -> int:

@@ -18,7 +18,7 @@ from nfsverity_proto.tree import RFC9162, Shape
 from nfsverity_store.hashing import RUN_LOG2, Progress, Run, build, hash_runs
 from nfsverity_store.index import Seen
 from nfsverity_store.kept import kept_tree
-from nfsverity_store.layout import DIRECTORY, TREES, tree_path
+from nfsverity_store.layout import DIRECTORY, TREES, naming, tree_path
 from nfsverity_store.nodes import INLINE_MAX, FileStore, MemoryStore, Nodes, Store, tree_length
 from nfsverity_store.update import Bytes, NotTakenOver, changed_units, check_taken_over, copy_nodes, update
 
@@ -138,8 +138,9 @@ class Hasher:
         temporary = self._root / DIRECTORY / TREES / f"{NEW}{os.urandom(8).hex()}"
         store: Store = FileStore(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
         try:
-            os.truncate(temporary, length)
-            root = make(Nodes(hash, shape, store))
+            with naming(temporary):
+                os.truncate(temporary, length)
+                root = make(Nodes(hash, shape, store))
             path = tree_path(self._root, hash.name, shape.unit_log2, root)
             if not path.exists():
                 self.new.append(path)

@@ -18,6 +18,7 @@ from nfsverity_proto.certificate import DOCUMENT_SIGNING, Certificate, parse_cer
 from nfsverity_proto.errors import BadCertificate, BadSignature
 from nfsverity_proto.record import Attestation, Signature, signature_attestation, signed_bytes
 from nfsverity_proto.signature import Scheme, check_signature, pss_padding, scheme_for_key
+from nfsverity_store.layout import naming
 
 from .lock import PublicationError
 
@@ -78,7 +79,7 @@ def write_new(path: Path, data: bytes, mode: int) -> None:
     """Write a file that must not exist yet; where that fails, there is none. Raises `FileExistsError`, `OSError`."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
-        with os.fdopen(fd, "wb") as file:
+        with naming(path), os.fdopen(fd, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

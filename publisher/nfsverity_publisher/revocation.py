@@ -31,7 +31,7 @@ from nfsverity_proto.statement import (
     encode_statement,
     tag_of,
 )
-from nfsverity_store.layout import DIRECTORY, StoreError, read_head
+from nfsverity_store.layout import DIRECTORY, StoreError, naming, read_head
 from nfsverity_store.published import Published, open_published
 from nfsverity_store.revocation import (
     PublishedRevocation,
@@ -98,8 +98,13 @@ def revoke(
             record = _signed(revocation, keys)
             certificates = _certificates(keys)
             both = dict.fromkeys([*certificates, *_earlier_certificates(published)])
-            _replace(certificates_path(root), joined(list(both)))  # for the record before, and for the new one
-            _replace(revocation_path(root), record)
+            try:
+                _replace(certificates_path(root), joined(list(both)))  # for the record before, and for the new one
+                _replace(revocation_path(root), record)
+            except BaseException:
+                if not revocation_path(root).exists():
+                    certificates_path(root).unlink(missing_ok=True)
+                raise
             _replace(certificates_path(root), joined(certificates))
             invalid = tuple(invalid_paths(index, revocation.items))
     end_before = NO_END if before is None else before.when.not_after
@@ -142,11 +147,15 @@ def _earlier_certificates(published: PublishedRevocation) -> Sequence[bytes]:
 def _replace(path: Path, data: bytes) -> None:
     """Durably, and at once."""
     new = path.with_name(path.name + ".new")
-    with new.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new, path)
+    try:
+        with naming(new), new.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
     fd = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(fd)

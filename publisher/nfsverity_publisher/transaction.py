@@ -15,7 +15,7 @@ from nfsverity_proto.errors import NfsVerityError
 from nfsverity_proto.path import NAME_MAX
 from nfsverity_proto.statement import NO_END
 from nfsverity_store.database import Database
-from nfsverity_store.layout import DIRECTORY, TREES, Head, NotPublished, StoreError, head_path, read_head
+from nfsverity_store.layout import DIRECTORY, TREES, Head, NotPublished, StoreError, head_path, naming, read_head
 
 from .content import NEW
 from .keys import SigningKey
@@ -177,7 +177,7 @@ def clean(directory: Path, previous: Head | None) -> None:
     for path in (*directory.glob("index-*"), *directory.glob("nodes-*")):
         if path.name not in present:
             path.unlink(missing_ok=True)
-    for path in (directory / HEAD_NEW, *(directory / TREES).glob(NEW + "*")):
+    for path in (directory / HEAD_NEW, *directory.glob("revocation*.new"), *(directory / TREES).glob(NEW + "*")):
         path.unlink(missing_ok=True)
 
 
@@ -187,7 +187,8 @@ def put_head(root: Path, head: Head, parts: Iterable[Path], replacement: Replace
     And right before that the content that is replaced (fim-upd-1).
     """
     new = head_path(root).with_name(HEAD_NEW)
-    new.write_bytes(head.encode())
+    with naming(new):
+        new.write_bytes(head.encode())
     for path in (*parts, new, new.parent):
         _sync(path)
     if replacement is None:
@@ -226,6 +227,7 @@ def abandon(root: Path, head: Head, trees: Iterable[Path]) -> None:
 def _sync(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        with naming(path):
+            os.fsync(fd)
     finally:
         os.close(fd)

@@ -89,7 +89,10 @@ class Database:
         return StoreError(f"{self.path} is damaged, or cannot be written: {error}")
 
     def create(self) -> None:
-        self._db.executescript(self.schema + _COMMON)
+        try:
+            self._db.executescript(self.schema + _COMMON)
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
 
     def begin(self) -> None:
         self._execute("BEGIN")

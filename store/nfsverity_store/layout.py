@@ -16,8 +16,10 @@ of the publication before it stay for those who read it; what no head of the two
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +64,17 @@ class Head:
         if self.nodes is not None:
             value["nodes"] = self.nodes
         return json.dumps(value).encode() + b"\n"
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Errors inside name the file, where the system's do not: those of writes and syncs."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def tree_path(root: Path, hash: str, unit_log2: int, value: bytes) -> Path:

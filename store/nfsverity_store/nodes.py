@@ -48,7 +48,10 @@ class FileStore:
         return os.pread(self.fd, length, offset)
 
     def write(self, offset: int, data: bytes) -> None:
-        os.pwrite(self.fd, data, offset)
+        view = memoryview(data)
+        while view:  # a disk that is nearly full takes a part
+            count = os.pwrite(self.fd, view, offset)
+            view, offset = view[count:], offset + count
 
     def __del__(self) -> None:
         os.close(self.fd)

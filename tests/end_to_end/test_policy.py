@@ -239,7 +239,7 @@ def test_the_log_says_which_head_vouched_for_which_content(
     tags: list[tuple[str, str | None]] = []
     for again in (False, True):
         if again:  # another state of the volume; of the file, the same version
-            nfsverity("sign", *alice.options, *(["--renew"] if form == "volume" else []), signed)
+            nfsverity("sign", *alice.options, *(["--renew", "--days", "9"] if form == "volume" else []), signed)
         file = nfsverity.json("show", signed / "a.txt")
         tags.append((file["tag"], file["head"] and file["head"]["tag"]))
         nfsverity("cat", f"{serve(signed).url}/a.txt", *log)

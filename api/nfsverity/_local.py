@@ -128,9 +128,16 @@ def file_url(path: bytes) -> str:
 def locate(path: Path) -> tuple[Path, bytes]:
     """The published tree that holds a file or directory, and the path in it.
 
-    Raises `Unsigned` where there is none, and for a symbolic link to a file; `FileNotFoundError`.
+    One that is missing and was signed has its place, too. Raises `Unsigned` where there is no tree, and for a symbolic
+    link to a file; `FileNotFoundError`, `NotADirectoryError`.
     """
-    status = os.lstat(path)
+    try:
+        status = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        missing = _find_missing(path)
+        if missing is None:
+            raise
+        return missing
     if stat.S_ISLNK(status.st_mode) and not path.is_dir():
         link = find_link(path)
         if link is None:
@@ -143,6 +150,23 @@ def locate(path: Path) -> tuple[Path, bytes]:
         raise Unsigned(f"neither it nor a directory above it has a {DIRECTORY}", where=str(path))
     below = os.fsencode(whole.relative_to(found))
     return found, b"" if below == b"." else below
+
+
+def _find_missing(path: Path) -> tuple[Path, bytes] | None:
+    """The place of what is not there any more and was signed; None for what was not. Raises `StoreError`."""
+    whole = path.parent.resolve() / path.name
+    start = next((above for above in whole.parents if above.is_dir()), None)
+    root = None if start is None else find_root(start)
+    if root is None:
+        return None
+    below = os.fsencode(whole.relative_to(root))
+    _, index = open_published(root)
+    with contextlib.closing(index):
+        try:
+            entry = index.at(below) if isinstance(index, VolumeView) else index.by_path(below)
+        except ValueError:  # deeper or longer than what can be signed
+            return None
+    return None if entry is None else (root, below)
 
 
 def find_link(path: Path) -> tuple[Path, bytes] | None:
@@ -332,8 +356,9 @@ class LocalTree:
                     yield FileResult(below, error)
                     return
             else:
-                if entry is None and below:
-                    yield FileResult(below, self._node_error(below, None, "directory"))
+                problem = self._named_error(self.index, head.verified, below) if below else None
+                if problem is not None:
+                    yield FileResult(below, problem)
                 yield from self._verify_volume(self.index, head.verified, below)
                 return
         directories = [below]
@@ -342,6 +367,15 @@ class LocalTree:
             deeper: list[bytes] = []
             yield from self._verify_directory(path, deeper)
             directories += reversed(deeper)
+
+    def _named_error(self, view: VolumeView, head: Verified, path: bytes) -> VerificationError | OSError | None:
+        """What is wrong with the directory that was named."""
+        try:
+            found = look_up(view, head, path)
+        except VerificationError as error:
+            error.where = self.url_of(path)
+            return error
+        return self._node_error(path, None if found is None else found[0], _kind_at(self.root, path))
 
     def _verify_directory(self, path: bytes, deeper: list[bytes]) -> Iterator[FileResult]:
         known = self._children(path)

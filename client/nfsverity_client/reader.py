@@ -385,7 +385,7 @@ class Reader(Streamed):
                 self.path = path
                 return True
             if entry is None or isinstance(entry.node, DirectoryNode):
-                raise StatusError(m.Status.IS_DIRECTORY) from error
+                raise StatusError(m.Status.IS_DIRECTORY, "it is a directory in the volume, and no file") from error
             if self.session.heads.accepted is not head:
                 self._heads += 1
                 if self._heads > HEADS_MAX:

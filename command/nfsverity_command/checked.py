@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .failure import Exit, classified, error_fields, error_text, say, status_of
+from .failure import Exit, classified, error_fields, error_text, say, status_of, weightiest
 from .output import count_text, identity_fields, name_fields, shown
 
 if TYPE_CHECKING:
@@ -112,9 +112,7 @@ class Checks:
     def status(self) -> Exit:
         """What did not verify weighs more than what could not be judged."""
         statuses = {status_of(checked.error) for checked in self.files if checked.error is not None}
-        if not statuses and self.unverified:
-            return Exit.UNVERIFIED
-        return Exit.NOT_VERIFIED if Exit.NOT_VERIFIED in statuses else max(statuses, default=Exit.OK)
+        return weightiest(statuses | ({Exit.UNVERIFIED} if self.unverified else set()))
 
     @property
     def unverified(self) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import ending
-from .failure import Exit, about, error_fields, status_of, tell
+from .failure import Exit, about, error_fields, status_of, tell, weightiest
 from .frame import Command, timeout_option, trust_options, wait_option
 from .output import count_text, identity_fields, name_fields, shown, write_json
 from .parameters import TARGET
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 STATES = ("same", "changed", "mode", "added", "removed", "incomparable", "failed")
 """As in `nfsverity._difference`; a test holds both equal."""
-_ORDER = (Exit.NOT_VERIFIED, Exit.PEER, Exit.LOCAL, Exit.DIFFERENT, Exit.INCOMPARABLE)
-"""What weighs more comes first."""
 _OF_VERSION = {
     "volume, label, generation": "of the record, or of the head of the volume",
     "label_base64": "only where the label is not UTF-8",
@@ -275,7 +273,7 @@ class Report:
             found.add(Exit.DIFFERENT)
         elif self.count("incomparable"):
             found.add(Exit.INCOMPARABLE)
-        return next((status for status in _ORDER if status in found), max(found, default=Exit.OK))
+        return weightiest(found)
 
     def summary(self) -> str:
         texts = []

@@ -38,6 +38,16 @@ class Exit(IntEnum):
     BROKEN_PIPE = 141
 
 
+_WEIGHTS = (Exit.INTERNAL, Exit.NOT_VERIFIED, Exit.PEER, Exit.LOCAL, Exit.DIFFERENT, Exit.INCOMPARABLE)
+"""What weighs more comes first."""
+
+
+def weightiest(statuses: Iterable[Exit]) -> Exit:
+    """The status of a command of which parts came to these."""
+    found = set(statuses)
+    return next((status for status in _WEIGHTS if status in found), max(found, default=Exit.OK))
+
+
 TABLE: dict[str, tuple[Exit, str, str]] = {
     "nfsverity_proto.errors.VerificationError": (Exit.NOT_VERIFIED, "verification", ""),
     "nfsverity_proto.errors.PeerError": (
@@ -156,7 +166,7 @@ def _message_of(error: BaseException, kind: str) -> str:
         return error.strerror
     if kind == "interrupted":
         return "interrupted"
-    if kind == "status":
+    if kind == "status" and str(error).startswith("the server answered "):
         name = getattr(getattr(error, "status", None), "name", "")
         return f"the server answered {name} ({STATUS_TEXTS[name]})" if name in STATUS_TEXTS else str(error)
     if kind == "internal":

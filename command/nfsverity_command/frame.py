@@ -21,13 +21,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 STATUSES = {
     0: "all went well",
-    1: "something did not verify: unsigned, stale and still updating included",
-    2: "the command line is not understood",
-    3: "the server cannot be reached, or not be understood",
-    4: "something on this machine: no such file, no room, no permission; a policy that cannot be used",
+    1: "something did not verify: unsigned, stale, still updating, and proved not to be in its volume included",
+    2: "the command line is not understood, or names what does not go together",
+    3: "the server cannot be reached, or not be understood, or says no: it has no such file, or a directory there",
+    4: "something on this machine: no such file, or a directory; no room, no permission; a policy that cannot be used",
     70: "a mistake in nfsverity itself",
     130: "interrupted",
 }
+WEIGHTS = "Where several of 1 and 3 to 6 apply, it is the lowest."
 
 
 class Command(click.Command):
@@ -74,6 +75,7 @@ class Command(click.Command):
                     formatter.dedent()
         with formatter.section("Exit status"):
             formatter.write_dl([(str(status), text) for status, text in sorted(self.statuses.items())])
+            formatter.write_text(WEIGHTS)
         if self.fields:
             with formatter.section("With --json, one object with"):
                 formatter.write_dl(list(self.fields.items()))
@@ -105,6 +107,7 @@ class Commands(click.Group):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Exit status"):
             formatter.write_dl([(str(status), text) for status, text in STATUSES.items()])
+            formatter.write_text(WEIGHTS)
         super().format_epilog(ctx, formatter)
 
 

@@ -13,7 +13,7 @@ import click
 from . import ending
 from .caching import CACHE_FIELDS, Caching, cache_option, caching
 from .checked import FILE_FIELDS, Checked, Checks, Range
-from .failure import Exit, error_fields, say, status_of, tell
+from .failure import Exit, error_fields, say, status_of, tell, weightiest
 from .frame import Command, policy_options, presentation_option, timeout_option, trust_options
 from .output import count_text, name_fields, printable, write_json
 from .parameters import TARGET
@@ -115,10 +115,7 @@ def command(
                 raise
             tell(error)
             errors.append(error)
-    statuses = {checks.status, *(status_of(error) for error in errors)}
-    status = Exit.NOT_VERIFIED if Exit.NOT_VERIFIED in statuses else max(statuses - {Exit.UNVERIFIED}, default=Exit.OK)
-    if status is Exit.OK and Exit.UNVERIFIED in statuses:
-        status = Exit.UNVERIFIED
+    status = weightiest((checks.status, *(status_of(error) for error in errors)))
     if as_json:
         write_json(
             {

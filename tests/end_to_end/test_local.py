@@ -363,8 +363,8 @@ def test_show_tells_what_trust_makes_of_each_signature(nfsverity: Any, alice: An
     assert "what to do" in result.err
 
 
-def test_a_folder_has_no_record(nfsverity: Any, signed: Path) -> None:
-    assert "it is a directory" in nfsverity("show", signed / "sub", status=4).err
+def test_a_folder_has_no_record(nfsverity: Any, records: Path) -> None:
+    assert "it is a directory" in nfsverity("show", records / "sub", status=4).err
 
 
 def test_a_directory_that_the_volume_has_not_is_absent_when_it_is_named(nfsverity: Any, signed: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -247,5 +248,11 @@ def test_locate(key: SigningKey, tmp_path: Path) -> None:
     assert locate(tmp_path / "to-d") == (tmp_path, b"d")
     with pytest.raises(Unsigned, match="symbolic link"):
         locate(tmp_path / "to-f")
-    with pytest.raises(FileNotFoundError):
-        locate(tmp_path / "none")
+    for missing in ("none", "d/none", "none/f"):
+        with pytest.raises(FileNotFoundError):
+            locate(tmp_path / missing)
+    shutil.rmtree(tmp_path / "d")
+    assert locate(tmp_path / "d" / "f") == (tmp_path, b"d/f")
+    assert locate(tmp_path / "d") == (tmp_path, b"d")
+    (tmp_path / "d").write_bytes(b"no directory")
+    assert locate(tmp_path / "d" / "f") == (tmp_path, b"d/f")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from itertools import chain
 from pathlib import Path
 
 from . import xdr_language
@@ -15,6 +16,8 @@ SOURCES = Path(__file__).resolve().parent / "peer"
 XDR_FILES = ("fim.x", "fip.x")
 
 STRICT = ("-Wall", "-Wextra", "-Werror")
+SANITIZED = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g")
+"""A wrong access, an overflow of a signed number and their like end a program with a report and status 99."""
 GENERATED = ("-Wall", "-Werror", "-Wno-unused-variable")
 """rpcgen declares a variable in each of its functions, whether or not it uses it there."""
 
@@ -29,6 +32,7 @@ PROGRAMS = {
     "bulk": ("bulk", "reader", *CLIENT),
     "listing": ("listing", *CLIENT),
     "check": ("check", "arguments", *VERIFIER),
+    "judge": ("judge", "arguments", *VERIFIER),
     "serve": ("serve", "served", "serve_file", "serve_volume", "nodes", "arguments", *FORMAT, "fip_svc"),
     "list": ("list", "fip_clnt"),
     "codec": ("codec",),
@@ -66,13 +70,25 @@ def build(at: Path) -> None:
     libraries = run("pkg-config", "--libs", "libtirpc", "libcrypto", at=at).split()
 
     def compile(source: str, *options: str, to: str | None = None) -> None:
-        run("gcc", "-std=gnu11", "-O1", *options, *flags, "-c", f"{source}.c", "-o", f"{to or source}.o", at=at)
+        run(
+            "gcc",
+            "-std=gnu11",
+            "-O1",
+            *SANITIZED,
+            *options,
+            *flags,
+            "-c",
+            f"{source}.c",
+            "-o",
+            f"{to or source}.o",
+            at=at,
+        )
 
     for name in MADE:
         compile(name, *GENERATED)
-    for name in sorted({name for objects in PROGRAMS.values() for name in objects} - {*MADE, "reader-small"}):
+    for name in sorted({"sanitized", *chain.from_iterable(PROGRAMS.values())} - {*MADE, "reader-small"}):
         compile(name, *STRICT)
     compile("reader", *STRICT, "-DTREE_NODES=8", to="reader-small")
     for program, objects in PROGRAMS.items():
-        files = [f"{name}.o" for name in (*objects, "fim_xdr", "fip_xdr")]
-        run("gcc", *files, "-o", program, *libraries, at=at)
+        files = [f"{name}.o" for name in (*objects, "fim_xdr", "fip_xdr", "sanitized")]
+        run("gcc", *SANITIZED, *files, "-o", program, *libraries, at=at)

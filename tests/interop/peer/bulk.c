@@ -42,7 +42,8 @@ static void print_file(const struct bytes *path, char how, const struct bytes *d
 {
     fwrite(path->data, 1, path->size, stdout);
     printf("%c%zu%c%c%c", 0, data->size, 0, how, 0);
-    fwrite(data->data, 1, data->size, stdout);
+    if (data->size > 0)
+        fwrite(data->data, 1, data->size, stdout);
     printed = true;
 }
 

@@ -32,7 +32,7 @@ static _Noreturn void trouble_here(const char *what)
 
 static void write_out(const char *data, size_t size)
 {
-    if (fwrite(data, 1, size, stdout) != size)
+    if (size > 0 && fwrite(data, 1, size, stdout) != size)
         trouble_here("standard output");
 }
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -109,10 +110,15 @@ async def take_between(
 
 
 def _judging(session: Session, head: Judged) -> Callable[[Verified], None]:
+    volumes = frozenset((head.verified.volume,))
+    now, asked = 0, 0.0
+
     def judge(verified: Verified) -> None:
-        url = session.url_of(verified.path)
-        volumes = frozenset((verified.volume,))
-        session.check_member(verified, head.verified, Expected(verified.path, volumes, url), ())
+        nonlocal now, asked
+        if (clock := time.monotonic()) - asked >= 1 or not asked:  # times are in seconds
+            now, asked = session.now(), clock
+        expected = Expected(verified.path, volumes, session.url_of(verified.path))
+        session.check_member(verified, head.verified, expected, (), now=now)
 
     return judge
 

@@ -260,10 +260,19 @@ class Session(Calls):
         return algorithms, expected
 
     def check_member(
-        self, verified: Verified, head: Verified, expected: Expected, rules: Rules, revoked: Revocations | None = None
+        self,
+        verified: Verified,
+        head: Verified,
+        expected: Expected,
+        rules: Rules,
+        revoked: Revocations | None = None,
+        now: int | None = None,
     ) -> None:
-        """What is to be looked at beside the membership: the head at this place, and what is revoked."""
-        now = int(time.time()) if self._marks is None else self._marks.now()
+        """What is to be looked at beside the membership: the head at this place, and what is revoked.
+
+        `now` is given where very many are judged at once.
+        """
+        now = self.now() if now is None else now
         for_volume = (revoked or self._revocations or Revoked(self.settings.revoked)).of(verified.volume)
         algorithms, expected = self.narrowed(expected, rules)
         check_head(head, expected, self.settings.trust, now, algorithms)
@@ -275,7 +284,11 @@ class Session(Calls):
 
     def check_still_valid(self, head: Verified) -> None:
         """That a head that was accepted has not expired since. Raises `VerificationError`."""
-        check_validity(head.statement, int(time.time()) if self._marks is None else self._marks.now())
+        check_validity(head.statement, self.now())
+
+    def now(self) -> int:
+        """The time to judge by (fim-time-1)."""
+        return int(time.time()) if self._marks is None else self._marks.now()
 
     async def durable(self, raised: Raise) -> None:
         """Wait until marks are on durable storage, together with all that wait.

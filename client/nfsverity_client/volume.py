@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from .session import Session
 
 ENTRIES_AT_ONCE = 512
+ENTRIES_AT_LEAST = 32
+SMALL_SHARE = 8
+"""A file that is as small as this part of what may come at once, and did not, comes with the next reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,28 +138,44 @@ async def members(
     hash = hash_by_number(head.statement.hash)
     low: Key = key_of(path, b"")
     inside = path.replace(b"/", b"\0")
+    count = ENTRIES_AT_ONCE
     while True:
-        held = await _bulk(session, head, low, ENTRIES_AT_ONCE, most)
+        held = await _bulk(session, head, low, count, most)
+        count = min(2 * count, ENTRIES_AT_ONCE)
         try:
-            ok = held.ok
+            ok, data, begun = held.ok, 0, low
             is_last = ok.range.first + len(ok.range.entries) == head.head.entries
             if not is_last and ok.range.entries[-1].key <= low:
                 raise MalformedMessage("a range with nothing behind what was asked for (fip-entries-6)")
             items = _items(ok, most)
             if not most:
                 held.release()  # nothing is a view of it: who stops here holds nothing
-            for entry, content, item in items:
+            for number, (entry, content, item) in enumerate(items):
+                data += item.length
                 if entry.key <= low:
                     continue
                 above = entry.key[0]
                 if above != inside and not (deep and (not inside or above.startswith(inside + b"\0"))):
                     return
+                member = _member(head, hash, entry, content, item.statement, judge)
+                if low != begun and _had_no_room(member, data, most):
+                    count = max(number + number // 4, ENTRIES_AT_LEAST)
+                    break
                 low = entry.key
-                yield _member(head, hash, entry, content, item.statement, judge)
-            if is_last:
-                return
+                yield member
+            else:
+                if is_last:
+                    return
         finally:
             held.release()
+
+
+def _had_no_room(member: Member, data: int, most: int) -> bool:
+    """Whether a small file's content did not come because what came before it, `data` bytes, took the room."""
+    if member.content is not None or member.verified is None:
+        return False
+    size = member.verified.content.tree.size
+    return size <= most // SMALL_SHARE and data + size > most
 
 
 async def member_at(

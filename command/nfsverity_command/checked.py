@@ -5,14 +5,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from .failure import Exit, classified, error_fields, error_text, say, status_of, weightiest
 from .output import count_text, identity_fields, name_fields, shown
 
 if TYPE_CHECKING:
-    from nfsverity_proto.verification import Verified
+    from nfsverity_proto.statement import When
+    from nfsverity_proto.verification import Signer, Verified
 
 RANGES_SHOWN = 20
 """Bad ranges of one file that people are told; JSON has all."""
@@ -46,12 +47,24 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
+class Vouched:
+    """What is told of a record that verified, and no more: there can be a million of them at once."""
+
+    volume: bytes
+    label: bytes
+    when: When
+    signers: tuple[Signer, ...]
+    size: int | None
+    """Of a file."""
+
+
+@dataclass(frozen=True, slots=True)
 class Checked:
     """One file."""
 
     url: str
     path: bytes
-    verified: Verified | None
+    verified: Verified | Vouched | None
     """The record, where that verifies."""
     error: Exception | None = None
     ranges: Sequence[Range] = ()
@@ -78,7 +91,7 @@ class Checks:
 
     def add(self, checked: Checked) -> None:
         """Take it in; and where it is bad, say so at once."""
-        self.files.append(checked)
+        self.files.append(_slim(checked))
         if checked.error is not None:
             self._tell(checked, checked.error)
         elif checked.unverified is not None:
@@ -179,10 +192,24 @@ def _verdict(checked: Checked) -> str | None:
     return "verified" if checked.error is None else getattr(checked.error, "verdict", None)
 
 
+def _slim(checked: Checked) -> Checked:
+    """The same, with no more of the record than is told."""
+    if checked.error is not None or checked.target is not None or checked.verified is None:
+        return replace(checked, verified=_vouched(checked))
+    return Checked(checked.url, checked.path, _vouched(checked), seen_before=checked.seen_before)  # as almost all are
+
+
+def _vouched(checked: Checked) -> Vouched | None:
+    of = checked.verified
+    if of is None or isinstance(of, Vouched):
+        return of
+    size = of.content.tree.size if checked.target is None else None
+    return Vouched(of.volume, of.label, of.when, of.signers, size)
+
+
 def _size(checked: Checked) -> int | None:
-    if checked.verified is None or checked.target is not None:
-        return None
-    return checked.verified.content.tree.size
+    vouched = _vouched(checked)
+    return None if vouched is None else vouched.size
 
 
 def _file_fields(checked: Checked) -> dict[str, Any]:

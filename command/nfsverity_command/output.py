@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from nfsverity_proto.statement import Time
     from nfsverity_proto.verification import Verified
 
+    from .checked import Vouched
+
 
 def printable(text: str) -> str:
     """Text without control characters: they are shown as escapes. Line ends stay."""
@@ -72,7 +74,7 @@ def file_fields(file: str | None) -> dict[str, Any]:
     return {"file": file}
 
 
-def identity_fields(verified: Verified | None) -> dict[str, Any]:
+def identity_fields(verified: Verified | Vouched | None) -> dict[str, Any]:
     """Which version of what this is, and who vouches for it; nothing, for what is not verified."""
     if verified is None:
         return {"volume": None, "label": None, "generation": None, "signers": []}

@@ -1,0 +1,74 @@
+# SPDX-FileCopyrightText: the nfs-verity authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Contents that come with the entries of a volume, when they are more than one reply takes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from adversary import Adversary, Reply, between
+from nfsverity_client.listing import take_below
+from nfsverity_client.session import Session
+from nfsverity_proto import messages as m
+from serving import publish_as_volume, serving, session
+
+SMALL = {f"d{number // 100}/{number:03}": b"%03d" % number * 5000 for number in range(400)}
+LARGE = {"d1/150-large": b"large" * 200_000, "d9-large": b"large" * 200_000, "z": b"last"}
+
+
+@pytest.fixture
+async def adversary(tmp_path: Path) -> AsyncIterator[Adversary]:
+    published = publish_as_volume(tmp_path / "tree", SMALL | LARGE)
+    with serving(published.root) as served:
+        async with between(served.port) as adversary:
+            yield adversary
+
+
+async def taken(opened: Session, most: int) -> dict[str, bytes | None]:
+    async with aclosing(take_below(opened, b"", deep=True, most=most)) as found:
+        members = [
+            (member.path.decode(), None if member.content is None else bytes(member.content), member.is_file)
+            async for member in found
+        ]
+    assert len(members) == len({path for path, _, _ in members})
+    return {path: content for path, content, is_file in members if is_file}
+
+
+@pytest.mark.spec("fip-bulk-5")
+async def test_small_files_that_had_no_room_come_with_the_next_reply(adversary: Adversary) -> None:
+    async with session(adversary.where) as opened:
+        found = await taken(opened, m.BULK_MAX)
+    assert found == SMALL | {path: content for path, content in LARGE.items() if found[path] is not None} | {
+        "d1/150-large": None  # no reply begins with it
+    }
+    assert adversary.names.count("BULK") < 12
+
+
+@pytest.mark.spec("fip-bulk-5")
+@pytest.mark.parametrize("most", [0, 1, 10_000, 100_000])
+async def test_with_little_room_each_entry_comes_once(adversary: Adversary, most: int) -> None:
+    async with session(adversary.where) as opened:
+        found = await taken(opened, most)
+    assert found.keys() == (SMALL | LARGE).keys()
+    assert all(content == (SMALL | LARGE)[path] for path, content in found.items() if content is not None)
+
+
+@pytest.mark.spec("fip-bulk-5")
+async def test_a_server_that_never_sends_a_content_is_not_asked_for_ever(adversary: Adversary) -> None:
+    async def on_reply(reply: Reply) -> None:
+        if reply.procedure is m.BULK:
+            items = tuple(replace(item, length=0) for item in reply.ok.items)
+            await reply.send(reply.call.reply(replace(reply.ok, items=items, data=b"")))
+        else:
+            await reply.send()
+
+    adversary.on_reply = on_reply
+    async with session(adversary.where) as opened:
+        found = await taken(opened, m.BULK_MAX)
+    assert found == dict.fromkeys(SMALL | LARGE)
+    assert adversary.names.count("BULK") < 5

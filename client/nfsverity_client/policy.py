@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,21 +113,46 @@ def parse_policy(data: bytes, path: Path) -> UserPolicy:
 def policy_of(value: Any, path: Path, lines: Mapping[Where, int]) -> UserPolicy:
     """The policy that the values of a file make. Raises `PolicyError`."""
     known = dict(lines)
-    problems = [Problem(line_of(known, where), _named(where, text)) for where, text in POLICY.wrong(value, ())]
-    if problems:
-        raise PolicyError(path, _in_order(problems))
-    tables = value.get("rule", [])
+    wrong = list(POLICY.wrong(value, ()))
+    problems = [Problem(line_of(known, where), _named(where, text)) for where, text in wrong]
+    bad = {where for where, _ in wrong}
+    value = _without(value, (), bad) if isinstance(value, dict) else {}
     builder = _Builder(known)
-    rules = tuple(builder.rule(number, table) for number, table in enumerate(tables))
+    rules: list[Rule] = []
+    whole: list[Rule] = []
+    for number, table in value.get("rule", {}).items():
+        found = len(builder.problems)
+        rule = builder.rule(number, {"name": "", "action": Action.ENFORCE, **table})
+        rules.append(rule)
+        if found == len(builder.problems) and not any(where[:2] == ("rule", number) for where in bad):
+            whole.append(rule)
     audit = value.get("audit")
     logged = Logged.OFF if audit is None else Logged(audit.get("decisions", Logged.REQUIRED))
-    policy = Policy(rules, logged, str(path))
-    if not builder.problems:
-        builder.problems += _about_rules(policy)
-    if builder.problems:
-        raise PolicyError(path, _in_order(builder.problems))
+    policy = Policy(tuple(rules), logged, str(path))
+    problems += [*builder.problems, *_about_names(rules), *_about_order(Policy(tuple(whole)))]
+    if problems:
+        raise PolicyError(path, _in_order(problems))
     audit = audit or {}
     return UserPolicy(policy, state_directory() / audit["log"] if "log" in audit else None, audit.get("sync", False))
+
+
+def _without(value: dict[str, Any], where: Where, bad: Set[Where]) -> dict[str, Any]:
+    """What of a table has the right form, so that the rest that is wrong can be told, too; rules by their number."""
+    found: dict[str, Any] = {}
+    for key, item in value.items():
+        place = (*where, key)
+        if place in bad:
+            continue
+        if isinstance(item, dict):
+            found[key] = _without(item, place, bad)
+        elif place == ("rule",):
+            rules = {number: table for number, table in enumerate(item) if isinstance(table, dict)}
+            found[key] = {number: _without(table, (*place, number), bad) for number, table in rules.items()}
+        elif isinstance(item, list):
+            found[key] = [one for number, one in enumerate(item) if (*place, number) not in bad]
+        else:
+            found[key] = item
+    return found
 
 
 def _named(where: Where, text: str) -> str:
@@ -139,13 +164,16 @@ def _in_order(problems: list[Problem]) -> tuple[Problem, ...]:
     return tuple(sorted(problems, key=lambda problem: problem.line or 0))
 
 
-def _about_rules(policy: Policy) -> Iterator[Problem]:
+def _about_names(rules: Iterable[Rule]) -> Iterator[Problem]:
     seen: dict[str, Rule] = {}
-    for rule in policy.rules:
-        if rule.name in seen:
+    for rule in rules:
+        if rule.name and rule.name in seen:
             text = f'rule: another one is named "{rule.name}", on line {seen[rule.name].line}'
             yield Problem(rule.line, text, of_form=False)
         seen.setdefault(rule.name, rule)
+
+
+def _about_order(policy: Policy) -> Iterator[Problem]:
     for later, earlier in policy.hidden():
         text = f'rule "{later.name}" can never be reached: all that fits it fits {earlier}, which is before it'
         yield Problem(later.line, text, of_form=False)

@@ -143,6 +143,45 @@ RULE = 'format = 1\n[[rule]]\nname = "a"\naction = "enforce"\n'
         (RULE.replace('name = "a"\n', ""), ['line 2: rule: "name" is missing']),
         (RULE + 'x = 1\n[audit]\ny = 1\nlog = ""', ["line 5: rule.x", "line 7: audit.y", "line 8: audit.log"]),
         ("format = \xff", ["line 1: it is no TOML"]),
+        (
+            # of each kind one, which are all told at once
+            """format = 2
+[[rule]]
+name = "a"
+action = "enforce"
+path = ["a//b", 5, "x/**"]
+[rule.require]
+hash = "md5"
+signers.any = ["C=ZZZ", "me"]
+unit_size = { min = 65536, max = 4096 }
+[[rule]]
+name = "a"
+action = "audit"
+unsigned = "allow"
+[[rule]]
+name = "all"
+action = "enforce"
+[[rule]]
+name = "hidden"
+action = "disable"
+[[rule]]
+action = "never"
+""",
+            [
+                "line 1: format: 2 is none of 1",
+                "line 5: rule.path: 5 is not a pattern",
+                "line 5: rule.path: 'a//b' is no pattern",
+                'line 7: rule.require.hash: "md5" is none of',
+                'line 8: rule.require.signers.any: "me" is not a signer',
+                "line 8: rule.require.signers.any: 'C=ZZZ' is no subject",
+                "line 9: rule.require.unit_size: no unit has",
+                'line 10: rule: another one is named "a", on line 2',
+                "line 13: rule.unsigned: a rule whose action is",
+                'line 17: rule "hidden" can never be reached',
+                'line 20: rule: "name" is missing',
+                "line 21: rule.action: ",
+            ],
+        ),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_with_its_line(text: str, found: list[str]) -> None:

@@ -391,7 +391,7 @@ class Reader(Streamed):
                 if self._heads > HEADS_MAX:
                     raise OtherHead("the volume changes faster than it can be read")
                 return True
-            raise Hidden(f"the volume has a file there, and the server says {error.status!r}")
+            raise Hidden(f"the volume has a file there, and {error}")
         except VerificationError as verdict:
             raise self._named(verdict) from error
 
@@ -409,7 +409,7 @@ class Reader(Streamed):
                 return handle, (await self.session.call(m.RECORD, m.RecordArgs(handle, b"", 0))).record
             except StatusError as error:
                 if error.status in (m.Status.UNCHANGED, m.Status.UPDATING):  # than what? (fip-record-3)
-                    raise MalformedMessage(f"a reply to RECORD has {error.status!r} where nothing was known") from error
+                    raise MalformedMessage(f"a reply to RECORD has {error.status.name} where nothing was known") from error
                 if error.status is not m.Status.BAD_HANDLE or resolves == RESOLVES_MAX:
                     raise self._unsigned(error) from error
             resolves += 1

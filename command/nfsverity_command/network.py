@@ -252,7 +252,7 @@ async def _of_volume(
     except StatusError as error:
         if error.status not in MISSING:
             raise
-        raise Hidden(f"the volume has a file there, and the server says {error.status!r}") from error
+        raise Hidden(f"the volume has a file there, and {error}") from error
     return judge_member_here(data, head, replace(expected, path=path), believed, certificates, session.url_of)
 
 

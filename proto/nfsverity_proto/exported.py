@@ -45,7 +45,7 @@ def decode_exported(data: Buffer) -> Exported:
 
 
 def is_exported(data: Buffer) -> bool:
-    """Whether a file that is a record or a fim_exported is the second one (fim-export-2).
+    """Whether a file that is a record or a fim_exported is the second one (fim-export-3).
 
     Behind the first length a record has the magic, and a fim_exported a length, which is far below it.
     """
@@ -53,7 +53,7 @@ def is_exported(data: Buffer) -> bool:
 
 
 def verify_exported(data: Buffer | None, expected: Expected, verifier: Verifier) -> tuple[Verified, Verified]:
-    """The head, then the member at `expected.path` (fim-export-1). Raises as `verify_head` and `verify_member` do.
+    """The head, then the member at `expected.path` (fim-export-2). Raises as `verify_head` and `verify_member` do.
 
     Marks are raised with the head alone, which comes first of the two.
     """

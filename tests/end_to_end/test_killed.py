@@ -33,6 +33,7 @@ from nfsverity_store.kept import kept_tree
 from nfsverity_store.layout import NotPublished, read_head
 from nfsverity_store.nodes import MemoryStore, Nodes
 from nfsverity_store.published import open_published
+from nfsverity_store.revocation import revocation_path
 
 from .conftest import COMMAND, SECONDS
 
@@ -228,3 +229,85 @@ def assert_clean(tree: Path) -> None:
     names = {path.name.partition("-")[0] for path in (tree / ".nfsverity").iterdir()}
     assert names == names_of(tree)
     assert len(list((tree / ".nfsverity" / "trees").iterdir())) == 1
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.spec("fim-upd-1")
+@pytest.mark.parametrize(
+    ("what", "form"),
+    [
+        ("renew", "--as-volume"),
+        *[(what, form) for what in ("revoke", "more") for form in ("--per-file", "--as-volume")],
+    ],
+)
+def test_heads_and_revocations_at_every_step(
+    nfsverity: Any, alice: Any, bob: Any, tmp_path: Path, what: str, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`sign --renew`, a first `revoke`, and one that says more than one before."""
+    monkeypatch.setenv(CONFIG_VARIABLE, str(tmp_path / "config"))
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "state"))
+    model, tree = tmp_path / "model", tmp_path / "tree"
+    model.mkdir()
+    (model / "large").write_bytes(os.urandom(SIZE))
+    (model / "small").write_bytes(b"small")
+    nfsverity("sign", *alice.options, "--unit-size", "4K", form, model)
+    if what == "more":
+        nfsverity("revoke", *alice.options, "--revoke-version", "sha256:" + "00" * 32, model)
+    arguments: tuple[Any, ...] = ("sign", *alice.options, "--renew", "--days", "9", tree)
+    if what != "renew":
+        arguments = ("revoke", *alice.options, "--revoke-key", bob.certificate, tree)
+
+    def start(*options: str) -> subprocess.CompletedProcess[bytes]:
+        shutil.rmtree(tree, ignore_errors=True)
+        shutil.rmtree(tmp_path / "state", ignore_errors=True)
+        shutil.copytree(model, tree)
+        return strace(nfsverity, arguments, tmp_path / "calls", *options)
+
+    def said() -> tuple[Any, Any]:
+        """By the head, and by the revocation: each verifies."""
+        shown = nfsverity.json("show", "--trust", str(alice.certificate), str(tree / "small"))
+        if not revocation_path(tree).exists():
+            return shown["not_after"] is not None, ()
+        listed = nfsverity.json("revoke", "--list", "--trust", str(alice.certificate), str(tree))
+        return shown["not_after"] is not None, tuple(sorted(item["digest"] for item in listed["items"]))
+
+    shutil.copytree(model, tree)
+    old = said()
+    done = start()
+    assert done.returncode == 0, done.stderr
+    new = said()
+    assert new != old
+    names = {path.name.partition("-")[0] for path in (tree / ".nfsverity").iterdir()}
+    ended = Counter[str]()
+    for call, when in steps_of(tmp_path / "calls"):
+        done = start("-e", f"inject={call}:signal=SIGKILL:when={when}")
+        assert done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL), (call, when, done.stderr)
+        found = said()
+        assert found in (old, new), (call, when)
+        ended["old" if found == old else "new"] += 1
+        check_records(tree, alice.certificate)
+        nfsverity(*arguments)
+        assert said() == new
+        assert {path.name.partition("-")[0] for path in (tree / ".nfsverity").iterdir()} == names
+    assert set(ended) == {"old", "new"}
+
+
+@pytest.mark.parametrize("form", ["--per-file", "--as-volume"])
+def test_an_export_at_every_step(nfsverity: Any, alice: Any, tmp_path: Path, form: str) -> None:
+    tree, out = tmp_path / "tree", tmp_path / "out"
+    tree.mkdir()
+    out.mkdir()
+    (tree / "small").write_bytes(b"small")
+    nfsverity("sign", *alice.options, form, tree)
+    arguments = ("export", "-o", out / "small.fim", tree / "small")
+    assert strace(nfsverity, arguments, tmp_path / "calls").returncode == 0
+    whole = (out / "small.fim").read_bytes()
+    ended = Counter[int]()
+    for call, when in steps_of(tmp_path / "calls"):
+        (out / "small.fim").unlink(missing_ok=True)
+        strace(nfsverity, arguments, tmp_path / "calls", "-e", f"inject={call}:signal=SIGKILL:when={when}")
+        left = [path.read_bytes() for path in out.iterdir()]
+        assert left in ([], [whole]), (call, when)
+        ended[len(left)] += 1
+        nfsverity(*arguments, status=4 if left else 0)
+    assert set(ended) == {0, 1}

@@ -36,6 +36,7 @@ format: test-environment
 	$(RUN) -m ruff format .
 
 bench: test-environment
+	@tools/system-packages bench
 	$(RUN) bench/bench.py
 
 spec: test-environment

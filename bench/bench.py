@@ -26,8 +26,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from measure import COMMAND, RUNS, median, pinned, resident_of, run
-from volumes import update_delay, volumes
+from measure import COMMAND, RUNS, median, pinned, resident, resident_of, run
+from others import others
+from volumes import million, update_delay, volumes
 
 READERS = str(Path(__file__).with_name("readers.py"))
 GIB = 2**30
@@ -272,12 +273,6 @@ def delta(bench: Bench) -> None:
 def memory(bench: Bench) -> None:
     path = bench.file(10)
     most = 100 * 2**20
-    script = "import resource,subprocess,sys; subprocess.run(sys.argv[1:],check=True,stdout=subprocess.DEVNULL);"
-    script += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss*1024)"
-
-    def resident(*command: str) -> int:
-        return int(run([sys.executable, "-c", script, COMMAND, *command], CLIENT).output)
-
     found = resident("sign", *bench.key, "--jobs", "1", str(path.parent))
     bench.report("resident, sign 10 GiB", "100 MiB at most", f"{found >> 20} MiB", found <= most)
     with bench.serving(path.parent) as (url, pid):
@@ -298,6 +293,8 @@ ROWS: dict[str, Callable[[Bench], None]] = {
     "files": many_files,
     "volumes": volumes,
     "update": update_delay,
+    "million": million,
+    "others": others,
     "delta": delta,
     "memory": memory,
 }

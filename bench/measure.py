@@ -21,9 +21,10 @@ PROCESSORS = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
 
 @dataclass(frozen=True)
 class Run:
-    """One finished command. Seconds, and bytes of its largest resident set."""
+    """One finished command. Seconds, those of processors (user and system), and bytes of its largest resident set."""
 
     seconds: float
+    processor: float
     resident: int
     output: str
     errors: str
@@ -42,6 +43,7 @@ def pinned(processors: int | Sequence[int] | None) -> Callable[[], None]:
 
 def run(command: Sequence[str], on: int | Sequence[int] | None = 0, *, discard: bool = False) -> Run:
     """Run it once. Exits where it fails."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
     with open(os.devnull, "wb") as null:
         child = subprocess.Popen(
@@ -55,7 +57,9 @@ def run(command: Sequence[str], on: int | Sequence[int] | None = 0, *, discard: 
     seconds = time.perf_counter() - start
     if child.returncode:
         sys.exit(f"bench: {' '.join(command)} ended with {child.returncode}:\n{errors}")
-    return Run(seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024, output, errors)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Run(seconds, processor, after.ru_maxrss * 1024, output, errors)
 
 
 def median(work: Callable[[], Run], runs: int = RUNS, before: Callable[[], object] | None = None) -> float:
@@ -66,6 +70,18 @@ def median(work: Callable[[], Run], runs: int = RUNS, before: Callable[[], objec
             before()
         times.append(work().seconds)
     return statistics.median(times[1:])
+
+
+_RESIDENT = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
+"""
+
+
+def resident(*arguments: str) -> int:
+    """Bytes of the largest resident set of one run of the command, or of a process that it starts."""
+    return int(run([sys.executable, "-c", _RESIDENT, COMMAND, *arguments], 1).output)
 
 
 def resident_of(pid: int) -> int:

@@ -8,12 +8,15 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from measure import COMMAND, RUNS, median, run
+from measure import COMMAND, RUNS, median, resident, resident_of, run
 
+from nfsverity_proto.exported import decode_exported
+from nfsverity_proto.record import decode_record, membership_of
 from nfsverity_store.layout import read_head
 
 if TYPE_CHECKING:
@@ -94,6 +97,44 @@ def _read(bench: Bench, tree: Path) -> None:
         paths.write_text("".join(path + "\n" for path in islice((path for path in firsts if path.isascii()), 1, 200)))
         found = float(bench.reader("member", url, bench.certificate, str(paths), "20")) * 1e6
         bench.report("membership check", "100 microseconds at most", f"{found:.0f}", found <= 100)
+
+
+def million(bench: Bench) -> None:
+    """A volume of very many entries: memory of each side, and the proof of one of them.
+
+    The files are empty, and in memory where there is such a file system: only their number counts here.
+    """
+    count, most = 1_000_000 // bench.scale, 2**30
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(prefix="nfsverity-", dir=memory if memory.is_dir() else bench.folder) as folder:
+        tree = Path(folder) / "tree"
+        for number in range(count // 1000):
+            directory = tree / f"{number // 50:02}" / f"{number:04}"
+            directory.mkdir(parents=True)
+            for name in range(1000):
+                (directory / f"file{name:04}").touch()
+
+        def report(what: str, found: int) -> None:
+            name = f"resident, {what} {count:,} files"
+            bench.report(name, "1,024 MiB at most", f"{found >> 20:,} MiB", found <= most)
+
+        sign = ["sign", *bench.key, "--jobs", "1", str(tree)]
+        report("sign", resident(*sign))
+        (directory / "file0500").write_bytes(b"x")
+        report("sign again", resident(*sign))
+        with bench.serving(tree) as (url, pid):
+            path = f"{url}{directory.relative_to(tree)}/file0500"
+            report("cat one of", resident("cat", path))
+            report("verify, client,", resident("verify", url))
+            report("get, client,", resident("get", url, str(Path(folder) / "copy")))
+            report("both, server,", resident_of(pid))
+            exported = Path(folder) / "member"
+            run([COMMAND, "export", path, "--output", str(exported)], 1)
+        entries = count + count // 1000 + (count // 1000 + 49) // 50
+        record = decode_record(decode_exported(exported.read_bytes()).record)
+        proof = len(membership_of(record.attestations[0]).range.proof) // 32
+        due = (entries - 1).bit_length()
+        bench.report(f"hashes for one of {entries:,} entries", f"{due} at most", str(proof), proof <= due)
 
 
 def update_delay(bench: Bench) -> None:

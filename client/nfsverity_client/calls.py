@@ -37,6 +37,7 @@ class Calls:
         self.url = url.with_path(b"")
         self.timeout = timeout
         self.traffic = Traffic()
+        self._last_url = b"", str(self.url)
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connection: Connection | None = None
@@ -66,7 +67,10 @@ class Calls:
         """Another event loop is used from now on."""
 
     def url_of(self, path: bytes) -> str:
-        return str(self.url.with_path(path))
+        last = self._last_url
+        if last[0] != path:  # it is asked for some times, of one file after the other
+            last = self._last_url = path, str(self.url.with_path(path))
+        return last[1]
 
     async def call(self, procedure: m.Procedure[Any, Ok], arguments: Any, *, wait: float = 0.0) -> Ok:
         """The result, nothing of which is a view: a `Tail` is copied. Raises `StatusError`, `PeerError`."""

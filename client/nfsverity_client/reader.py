@@ -409,7 +409,9 @@ class Reader(Streamed):
                 return handle, (await self.session.call(m.RECORD, m.RecordArgs(handle, b"", 0))).record
             except StatusError as error:
                 if error.status in (m.Status.UNCHANGED, m.Status.UPDATING):  # than what? (fip-record-3)
-                    raise MalformedMessage(f"a reply to RECORD has {error.status.name} where nothing was known") from error
+                    raise MalformedMessage(f"a reply to RECORD where nothing was known: {error}") from error
+                        f"a reply to RECORD says otherwise than that nothing was known: {error}"
+                    ) from error
                 if error.status is not m.Status.BAD_HANDLE or resolves == RESOLVES_MAX:
                     raise self._unsigned(error) from error
             resolves += 1

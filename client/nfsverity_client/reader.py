@@ -410,8 +410,6 @@ class Reader(Streamed):
             except StatusError as error:
                 if error.status in (m.Status.UNCHANGED, m.Status.UPDATING):  # than what? (fip-record-3)
                     raise MalformedMessage(f"a reply to RECORD where nothing was known: {error}") from error
-                        f"a reply to RECORD says otherwise than that nothing was known: {error}"
-                    ) from error
                 if error.status is not m.Status.BAD_HANDLE or resolves == RESOLVES_MAX:
                     raise self._unsigned(error) from error
             resolves += 1

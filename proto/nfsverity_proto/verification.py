@@ -14,6 +14,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from .certificate import DER_MAX, Certificate, check_chain, check_leaf, parse_certificate
 from .errors import (
@@ -539,7 +540,9 @@ def check_validity(statement: Statement, now: int) -> None:
     check_issued(statement, now)
     when = _identified(statement).when
     if now > when.not_after:
-        raise RecordExpired("the statement has expired", expected=f"not after {when.not_after}", found=str(now))
+        raise RecordExpired(
+            "the statement has expired", expected=f"not after {_time(when.not_after)}", found=_time(now)
+        )
 
 
 def check_issued(statement: Statement, now: int) -> None:
@@ -547,7 +550,7 @@ def check_issued(statement: Statement, now: int) -> None:
     when = _identified(statement).when
     if when.issued > now + SKEW:
         raise IssuedInFuture(
-            "the statement was issued after now", expected=f"at most {now + SKEW}", found=str(when.issued)
+            "the statement was issued after now", expected=f"at most {_time(now + SKEW)}", found=_time(when.issued)
         )
 
 
@@ -555,8 +558,18 @@ def check_freshness(revoked: Revoked, now: int) -> None:
     """The end of step 12, for a file: the latest revocation of its volume has not expired (fim-rev-12)."""
     if now > revoked.not_after:
         raise RecordExpired(
-            "the latest revocation of the volume has expired", expected=f"not after {revoked.not_after}", found=str(now)
+            "the latest revocation of the volume has expired",
+            expected=f"not after {_time(revoked.not_after)}",
+            found=_time(now),
         )
+
+
+def _time(seconds: int) -> str:
+    """RFC 3339 for Unix seconds, or the number where that has no date."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds} seconds after 1970"
 
 
 def _text(path: bytes) -> str:

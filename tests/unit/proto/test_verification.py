@@ -13,7 +13,7 @@ import pytest
 from cryptography import x509
 
 from nfsverity_proto import verification
-from nfsverity_proto.errors import VerificationError
+from nfsverity_proto.errors import RecordExpired, VerificationError
 from nfsverity_proto.record import Fingerprint, decode_record, encode_record
 from nfsverity_proto.statement import Content, File, Statement
 from nfsverity_proto.trust import TrustEntry
@@ -632,3 +632,11 @@ def test_each_signature_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None
     one, other = signer(), signer(ECDSA_P256)
     verify(signed(BASE, one, other), pin(one), pin(other), pin(one, signers=2))
     assert len(checked) == len(set(checked)) == 2
+
+
+def test_times_are_told_as_people_read_them() -> None:
+    one = signer()
+    with pytest.raises(RecordExpired) as caught:
+        verify(signed(dataclasses.replace(BASE, not_after=NOW - 1), one), pin(one))
+    assert caught.value.expected == "not after 2026-11-24T05:59:59Z"
+    assert caught.value.found == "2026-11-24T06:00:00Z"

@@ -265,7 +265,7 @@ def certificate_file(path: Path) -> bytes:
             return x509.load_der_x509_certificate(data).public_bytes(Encoding.DER)
         found = x509.load_pem_x509_certificates(data)
     except ValueError as error:
-        raise TrustStoreError(f"{path} holds no certificate: {error}") from error
+        raise TrustStoreError(f"{path} holds no certificate, or a damaged one: PEM and DER can be read") from error
     if len(found) != 1:
         raise TrustStoreError(f"{path} holds {len(found)} certificates: name a file with the one that is meant")
     return found[0].public_bytes(Encoding.DER)

@@ -104,10 +104,11 @@ def test_a_dumb_terminal_and_one_without_colours(nfsverity: Any, large: Path, te
     assert b"\x1b" not in terminal.look()
 
 
-def test_ctrl_c_leaves_nothing_and_the_terminal_as_it_was(
+def test_ctrl_c_leaves_what_the_next_run_takes_up_and_the_terminal_as_it_was(
     nfsverity: Any, serve: Any, slow: Any, large: Path, terminal: Terminal, tmp_path: Path
 ) -> None:
-    between = slow(serve(large).port, 5 * 2**20)
+    server = serve(large)
+    between = slow(server.port, 5 * 2**20)
     (tmp_path / "here").mkdir()
 
     def own_terminal() -> None:
@@ -124,10 +125,13 @@ def test_ctrl_c_leaves_nothing_and_the_terminal_as_it_was(
     assert between.stalled.wait(SECONDS)
     terminal.press_ctrl_c()
     assert process.wait(SECONDS) == 130
-    assert os.listdir(tmp_path / "here") == []
     assert b"nfsverity: interrupted" in terminal.look()
     assert b"\x1b[?25h" in terminal.shown  # the cursor is there again
     assert b"Traceback" not in terminal.shown
+    assert not (tmp_path / "here" / "copy").exists()
+    again = nfsverity.json("get", server.url + "/large", str(tmp_path / "here" / "copy"))
+    assert int(again["reused"]) > 2**20
+    assert os.listdir(tmp_path / "here") == ["copy"]
 
 
 def test_ctrl_c_while_several_processes_hash(nfsverity: Any, alice: Any, terminal: Terminal, tmp_path: Path) -> None:

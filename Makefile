@@ -24,7 +24,7 @@ demo: environment
 	@$(RUN) demo/demo.py
 
 test: system-packages test-environment
-	$(RUN) -m pytest -q -n $(JOBS) $(PYTEST_ARGS)
+	$(RUN) -m pytest -q -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 lint: test-environment
 	$(RUN) -m ruff check .

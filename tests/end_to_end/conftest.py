@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -380,6 +381,14 @@ class Slow:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
             sock.close()
+
+
+def wait_for_bytes(directory: Path, count: int) -> None:
+    """Until so many bytes are in files of a directory."""
+    deadline = time.monotonic() + SECONDS
+    while sum(path.lstat().st_blocks * 512 for path in directory.rglob("*")) < count:
+        assert time.monotonic() < deadline, f"{directory} has not become that large"
+        time.sleep(0.01)
 
 
 @pytest.fixture

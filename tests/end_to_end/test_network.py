@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from .conftest import wait_for_bytes
+
 FILES = 6
 UNIT = 65536
 BIG = bytes(range(256)) * 2048
@@ -387,6 +389,7 @@ def test_a_get_that_is_stopped_leaves_nothing_but_for_the_next_one(
     destination = tmp_path / "here" / ("old" if path == "/large" else "new")
     process = nfsverity.start("get", between.url + path, destination, stderr=subprocess.PIPE)
     assert between.stalled.wait(60)
+    wait_for_bytes(tmp_path / "here", 2**21)
     process.send_signal(number)
     err = process.communicate(timeout=60)[1].decode()
     assert process.returncode == status

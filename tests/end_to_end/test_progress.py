@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from .conftest import wait_for_bytes
+
 SECONDS = 60
 
 
@@ -123,6 +125,7 @@ def test_ctrl_c_leaves_what_the_next_run_takes_up_and_the_terminal_as_it_was(
         stdin=terminal.theirs, stderr=terminal.theirs, preexec_fn=own_terminal,
     )  # fmt: skip
     assert between.stalled.wait(SECONDS)
+    wait_for_bytes(tmp_path / "here", 2**21)
     terminal.press_ctrl_c()
     assert process.wait(SECONDS) == 130
     assert b"nfsverity: interrupted" in terminal.look()

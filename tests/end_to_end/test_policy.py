@@ -185,6 +185,41 @@ def test_a_tree_on_this_machine_that_lost_its_head(nfsverity: Any, signed: Path,
     nfsverity("verify", signed / "new", status=5)
 
 
+REQUIREMENTS = {
+    "hash": ('hash = ["sha256"]', 'hash = ["sha512"]', "refused-algorithm"),
+    "scheme": ('scheme = ["ed25519"]', 'scheme = ["ml-dsa-65"]', "refused-algorithm"),
+    "unit_size": ("unit_size = { max = 65536 }", "unit_size = { max = 32768 }", "refused-algorithm"),
+    "any signer": (
+        'signers = { any = ["CN=alice-ed25519", "CN=nobody"] }',
+        'signers = { any = ["CN=nobody"] }',
+        "policy-refused",
+    ),
+    "all signers": (
+        'signers = { all = ["CN=alice-ed25519"] }',
+        'signers = { all = ["CN=alice-ed25519", "CN=nobody"] }',
+        "policy-refused",
+    ),
+    "generation": ("min_generation = 1", "min_generation = 9000000000000000000", "policy-refused"),
+    "executable": ('max_age = "1d"', "executable = true", "policy-refused"),
+    "count": ("signers = { count = 1 }", "signers = { count = 2 }", "too-few-signers"),
+}
+"""By name: one that the tree meets, one that it does not, and the verdict then."""
+
+
+@pytest.mark.spec("fim-policy-10")
+@pytest.mark.parametrize("name", REQUIREMENTS)
+def test_each_requirement(nfsverity: Any, url: str, policy: Any, name: str) -> None:
+    met, unmet, verdict = REQUIREMENTS[name]
+    rule = 'format = 1\n[[rule]]\nname = "r"\naction = "enforce"\n[rule.require]\n'
+    policy(rule + met)
+    assert nfsverity("cat", f"{url}/a.txt").out == b"hello\n"
+    policy(rule + unmet)
+    err = nfsverity("cat", "--json", f"{url}/a.txt", status=1).err
+    error = json.loads(err[err.index("{") :])["error"]
+    assert error["verdict"] == verdict
+    assert 'rule "r"' in error["rule"]
+
+
 @pytest.mark.spec("fim-policy-11")
 @pytest.mark.parametrize("how", ["misspelled", "missing", "a directory"])
 def test_without_the_policy_that_was_named_nothing_goes_on(

@@ -22,7 +22,7 @@ FILE_FIELDS = {
     "file": "its URL",
     "path": "in the tree",
     "path_base64": "only where the path is not UTF-8",
-    "verdict": "verified; else the verdict, or null where it could not be judged",
+    "verdict": "verified; else the verdict, also of what is unverified; null where it was not judged, or could not be",
     "volume, label, generation": "of the record, if that verifies; else null",
     "label_base64": "only where the label is not UTF-8",
     "signers": "of the record: subject, fingerprint and scheme of each",
@@ -188,7 +188,7 @@ def unverified_text(url: str, why: str, verdict: str | None) -> str:
 
 def _verdict(checked: Checked) -> str | None:
     if checked.unverified is not None:
-        return None
+        return checked.verdict
     return "verified" if checked.error is None else getattr(checked.error, "verdict", None)
 
 

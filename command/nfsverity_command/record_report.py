@@ -32,6 +32,7 @@ from nfsverity_proto.verification import (
     Verified,
     Verifier,
     check_attestations,
+    check_revoked,
     verify_head,
     verify_record,
     verify_revocation,
@@ -121,6 +122,8 @@ def judge_member_here(
     url_of: Callable[[bytes], str],
 ) -> RecordReport:
     """The record of a file in a volume, and the head that is offered for it. Raises as `judge_here`."""
+    from nfsverity_client.revocations import RevocationStore
+
     record = decode_record(data)
     statement = decode_statement(record.statement, Kind.CONTENT)
     membership = next((membership_of(found) for found in record.attestations if found.type == MEMBERSHIP), None)
@@ -135,7 +138,8 @@ def judge_member_here(
     if error is None:
         try:
             verified = Verified(head, decode_record(head), report.statement, report.tag or membership.head, ())
-            verify_member(data, expected.path, verified)
+            revoked = RevocationStore(believed.state, believed.revoked)
+            check_revoked(verify_member(data, expected.path, verified), revoked.of(volume.volume))
         except VerificationError as problem:
             error = problem
             error.where = expected.url

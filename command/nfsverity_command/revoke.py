@@ -166,6 +166,11 @@ def _made(
             wait=wait,
             waiting=lambda: say(f"nfsverity: another process is publishing {root}: waiting"),
         )
+    for stranger in report.unknown:
+        say(
+            f'nfsverity: warning: {root}: nothing here is signed by "{stranger.subject}": readers who do not believe it'
+            " do not take this revocation"
+        )
     if end == NO_END != report.end_before:
         say(f"nfsverity: {root}: the revocation before had an end, this one has none: now a later one can be withheld")
     return of_report(report, signing)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nfsverity_proto.certificate import parse_certificate
+from nfsverity_proto.certificate import Certificate, parse_certificate
 from nfsverity_proto.errors import BadCertificate, VerificationError
 from nfsverity_proto.hashes import SHA256
 from nfsverity_proto.record import SIGNATURE, Fingerprint, decode_record, encode_record, signature_of
@@ -57,6 +57,8 @@ class RevocationReport:
     """The `not_after` of the one before; `NO_END` where there was none."""
     invalid: tuple[bytes, ...]
     """Paths of files whose record does not verify any more, whatever else is believed."""
+    unknown: tuple[Certificate, ...] = ()
+    """Of the signers: those by whom nothing in the tree is signed, nor the revocation before."""
 
 
 def revoke(
@@ -97,7 +99,10 @@ def revoke(
             revocation = Revocation(head.volume, head.label, when, tuple(sorted(wanted)))
             record = _signed(revocation, keys)
             certificates = _certificates(keys)
-            both = dict.fromkeys([*certificates, *_earlier_certificates(published)])
+            earlier = _earlier_certificates(published)
+            both = dict.fromkeys([*certificates, *earlier])
+            here = {*index.certificates(), *earlier}
+            unknown = tuple(key.certificate for key in keys if key.certificate.der not in here)
             try:
                 _replace(certificates_path(root), joined(list(both)))  # for the record before, and for the new one
                 _replace(revocation_path(root), record)
@@ -108,7 +113,7 @@ def revoke(
             _replace(certificates_path(root), joined(certificates))
             invalid = tuple(invalid_paths(index, revocation.items))
     end_before = NO_END if before is None else before.when.not_after
-    return RevocationReport(root, revocation, tuple(sorted(wanted - known)), end_before, invalid)
+    return RevocationReport(root, revocation, tuple(sorted(wanted - known)), end_before, invalid, unknown)
 
 
 def check_keys(published: PublishedRevocation, volume: bytes, keys: Sequence[SigningKey]) -> None:

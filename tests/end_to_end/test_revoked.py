@@ -88,6 +88,8 @@ def test_a_version_is_revoked(nfsverity: Any, serve: Callable[..., Any], signed:
     nfsverity("revoke", *alice.options, "--revoke-version", signed / "a.txt", signed)
     assert verdicts(nfsverity, f"{url}/a.txt", 1) == {"revoked"}
     assert verdicts(nfsverity, f"{url}/empty", 0) == {"verified"}
+    for where in (f"{url}/a.txt", str(signed / "a.txt")):
+        assert nfsverity.json("show", where, status=1)["error"]["verdict"] == "revoked"
     (signed / "a.txt").write_bytes(b"mended\n")
     nfsverity("sign", *alice.options, signed / "a.txt")
     assert nfsverity("cat", f"{url}/a.txt").out == b"mended\n"
@@ -98,7 +100,10 @@ def test_a_revocation_of_a_stranger_is_told_and_changes_nothing(
     nfsverity: Any, serve: Callable[..., Any], signed: Path, make_keys: Any, alice: Any
 ) -> None:
     stranger = make_keys("stranger")
-    nfsverity("revoke", *stranger.options, "--revoke-key", alice.certificate, signed)
+    said = nfsverity("revoke", *stranger.options, "--revoke-key", alice.certificate, signed)
+    assert "warning" in said.err
+    assert "nothing here is signed by" in said.err
+    assert "warning" not in nfsverity("revoke", *stranger.options, signed).err, "its list is here by now"
     for where in (f"{serve(signed).url}/a.txt", str(signed / "a.txt")):
         result = nfsverity("verify", where)
         assert "1 file verified" in result.text

@@ -91,7 +91,7 @@ def blocks(directory: Path) -> list[Path]:
 
 @pytest.mark.parametrize("how", ALL)
 @pytest.mark.parametrize("name", FILES)
-async def test_a_second_process_is_sent_the_record_alone(
+async def test_a_second_process_is_sent_no_content(
     published: Published, served: Served, tmp_path: Path, name: str, how: Presentation
 ) -> None:
     expected = (published.root / name).read_bytes()
@@ -102,8 +102,10 @@ async def test_a_second_process_is_sent_the_record_alone(
     async with cold(served, tmp_path) as session:
         with calls_made() as made:
             assert await read(session, name, (5, 10), (0, None), how=how) == [expected[5:15], expected]
-        assert {call.name for call in made} <= {"FETCH", "LIMITS"}
-        assert session.traffic.data == session.traffic.hashes == 0
+        assert "READ" not in {
+            call.name for call in made
+        }  # for hashes it may ask: a store that is slow is not waited for
+        assert session.traffic.data == 0
         counts = session.nodes.counts
         assert (counts.data_misses, counts.data_dropped) == (0, 0)
         assert counts.data_bytes_saved >= len(expected)

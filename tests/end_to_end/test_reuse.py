@@ -188,9 +188,9 @@ def test_what_an_interrupted_run_fetched_is_taken_up(
 
 
 def test_runs_at_once_do_not_share_what_they_write(
-    nfsverity: Any, url: str, shared_server: Any, slow: Any, tmp_path: Path
+    nfsverity: Any, url: str, form: str, shared_servers: Any, slow: Any, tmp_path: Path
 ) -> None:
-    proxy, copy = slow(shared_server.port, 3 * UNIT), tmp_path / "copies" / "copy"
+    proxy, copy = slow(shared_servers(form).port, 3 * UNIT), tmp_path / "copies" / "copy"
     copy.parent.mkdir()
     process = nfsverity.start("get", proxy.url + "/big.bin", copy)
     assert proxy.stalled.wait(SECONDS)

@@ -44,7 +44,9 @@ from nfsverity_store.volume_view import VolumeView
 from ._diff_volumes import FILES, FILES_AT_ONCE, batches, compare_volumes, compared, record_of
 from ._difference import FileDifference, Found, State, Version, Volume, signed_root
 from ._hashed import HashedTree, beside, hash_file
-from ._local import Listed, LocalTree, locate_file
+from ._local import LocalTree
+from ._local_place import locate_file
+from ._local_records import Listed
 from ._local_volume import look_up, members
 from ._loop import wait_for
 from ._tree import TreeOptions, announce, opened, trust_entries

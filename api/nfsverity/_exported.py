@@ -25,7 +25,7 @@ from nfsverity_store.hashing import ChangedSize, build, hash_runs
 from nfsverity_store.published import open_published
 from nfsverity_store.volume_view import VolumeView
 
-from ._local import locate_file
+from ._local_place import locate_file
 from ._local_volume import follow, unjudged
 from ._tree import Trust, trust_entries
 

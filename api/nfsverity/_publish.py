@@ -16,7 +16,8 @@ from nfsverity_proto.hashes import hash_by_name
 from nfsverity_proto.statement import NO_END
 from nfsverity_proto.verification import Verified
 
-from ._local import LocalTree, find_link, locate
+from ._local import LocalTree
+from ._local_place import find_link, locate
 from ._tree import GateOptions, Trust, announce, gates_for, refused, trust_entries
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nfsverity_proto.policy import DEFAULT, ENFORCE_ALL, Asked, Gate, Logged, Policy, Rule, strictest
-from nfsverity_proto.verification import Verified
+from nfsverity_proto.verification import Algorithms, Expected, Verified
 
 from .audit import AuditError, AuditLog, default_log, name_fields
 
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 Rules = tuple[tuple[Gate, Rule], ...]
 """The rules that enforce, each with the gate at which it does."""
 VERIFIED = "verified"
+
+
+def narrowed(rules: Rules, algorithms: Algorithms, expected: Expected) -> tuple[Algorithms, Expected]:
+    """What is accepted and expected under the rules."""
+    for _, rule in rules:
+        algorithms, expected = rule.narrowed(algorithms, expected)
+    return algorithms, expected
 
 
 def _warn(text: str) -> None:

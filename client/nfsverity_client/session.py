@@ -57,7 +57,7 @@ from nfsverity_proto.verification import (
 
 from .budget import WaitBudget
 from .calls import Calls
-from .gates import ENFORCING, Gates, Rules
+from .gates import ENFORCING, Gates, Rules, narrowed
 from .heads import HEADS_MAX, Heads
 from .marks import Judged, MarkStore, Raise, Seen, judged
 from .node_cache import NodeCache, SessionNodes
@@ -240,7 +240,9 @@ class Session(Calls):
             raise NotMember("the server has no head for the volume that the record is of")
         for _ in range(HEADS_MAX):
             try:
-                verified = verify_member(record, expected.path, head.verified, self.narrowed(expected, rules)[0])
+                verified = verify_member(
+                    record, expected.path, head.verified, narrowed(rules, self.settings.algorithms, expected)[0]
+                )
                 break
             except OtherHead:
                 newer = await self.heads.after(head)
@@ -251,13 +253,6 @@ class Session(Calls):
             raise OtherHead("the volume changes faster than it can be read")
         self.check_member(verified, head.verified, expected, rules, revoked)
         return Judged(verified, None, head.seen_before)
-
-    def narrowed(self, expected: Expected, rules: Rules) -> tuple[Algorithms, Expected]:
-        """What is accepted and expected under the rules."""
-        algorithms = self.settings.algorithms
-        for _, rule in rules:
-            algorithms, expected = rule.narrowed(algorithms, expected)
-        return algorithms, expected
 
     def check_member(
         self,
@@ -274,7 +269,7 @@ class Session(Calls):
         """
         now = self.now() if now is None else now
         for_volume = (revoked or self._revocations or Revoked(self.settings.revoked)).of(verified.volume)
-        algorithms, expected = self.narrowed(expected, rules)
+        algorithms, expected = narrowed(rules, self.settings.algorithms, expected)
         check_head(head, expected, self.settings.trust, now, algorithms)
         if for_volume.tag(verified.tag):
             raise IsRevoked(f"the version with tag {verified.tag} is revoked")
@@ -310,7 +305,7 @@ class Session(Calls):
         rules: Rules = (),
     ) -> Verified:
         """Judge a record, with certificates from the server where some are needed."""
-        algorithms, expected = self.narrowed(expected, rules)
+        algorithms, expected = narrowed(rules, self.settings.algorithms, expected)
 
         def judge_at(now: int, certificates: Certificates) -> Verified:
             verifier = Verifier(self.settings.trust, certificates, now, algorithms, marks, revoked)

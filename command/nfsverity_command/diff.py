@@ -181,7 +181,8 @@ async def _place(target: Url | Path, believed: Belief, wait: float, timeout: flo
     from nfsverity._diff import LocalPlace, ServedPlace
 
     if isinstance(target, Path):
-        from nfsverity._local import LocalTree, locate_file
+        from nfsverity._local import LocalTree
+        from nfsverity._local_place import locate_file
 
         from .belief import announce
 

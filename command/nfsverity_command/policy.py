@@ -160,7 +160,7 @@ def _asked(target: Url | Path, believed: Belief) -> tuple[str, bytes, frozenset[
     if not isinstance(target, Path):
         url = str(target)
         return url, target.path, believed.expected(url, target.server)
-    from nfsverity._local import file_url, locate
+    from nfsverity._local_place import file_url, locate
 
     root, below = locate(target)
     server = file_url(os.fsencode(root))

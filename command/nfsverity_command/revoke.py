@@ -177,7 +177,7 @@ def _made(
 
 
 def _root_of(tree: Path) -> Path:
-    from nfsverity._local import locate
+    from nfsverity._local_place import locate
 
     root, below = locate(tree)
     if below:
@@ -212,7 +212,7 @@ def _version_item(text: str, root: Path) -> Item:
     import contextlib
     import re
 
-    from nfsverity._local import locate
+    from nfsverity._local_place import locate
     from nfsverity_proto.hashes import hash_by_name
     from nfsverity_proto.record import decode_record
     from nfsverity_proto.revocation import version_item
@@ -255,7 +255,7 @@ def _listed(target: Url | Path, trust_files: tuple[str, ...], volume: bytes | No
 def _local(tree: Path, believed: Belief) -> RevocationView:
     import contextlib
 
-    from nfsverity._local import certificates_among
+    from nfsverity._local_records import certificates_among
     from nfsverity_proto.errors import Unsigned
     from nfsverity_publisher.revocation import invalid_paths
     from nfsverity_store.published import open_published

@@ -106,7 +106,8 @@ def _local(path: Path, believed: Belief) -> RecordReport | VolumeReport:
     import contextlib
     from dataclasses import replace
 
-    from nfsverity._local import LocalTree, locate_file
+    from nfsverity._local import LocalTree
+    from nfsverity._local_place import locate_file
     from nfsverity._local_volume import follow, look_up
     from nfsverity_proto.errors import Unsigned, VerificationError
     from nfsverity_proto.verification import Expected

@@ -159,7 +159,7 @@ def _place(target: Url | Path, volume: bytes | None) -> tuple[str, bytes, list[b
     if isinstance(target, Url):
         url, root, path = str(target), target.server, target.path
     else:
-        from nfsverity._local import file_url, locate
+        from nfsverity._local_place import file_url, locate
 
         base, path = locate(target)
         root = file_url(bytes(base))

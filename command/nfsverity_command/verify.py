@@ -139,7 +139,7 @@ def _verify_exported(exported: Path, file: Path, path: str | None, believed: Bel
     import os
 
     from nfsverity._exported import judge_export, path_of
-    from nfsverity._local import file_url
+    from nfsverity._local_place import file_url
     from nfsverity_proto.errors import VerificationError, WrongPath
     from nfsverity_proto.exported import EXPORTED_MAX
 
@@ -162,7 +162,8 @@ def _verify_exported(exported: Path, file: Path, path: str | None, believed: Bel
 
 
 def _verify_local(path: Path, believed: Belief, checks: Checks, skipped: list[tuple[bytes, str]], shows: Meter) -> None:
-    from nfsverity._local import LocalTree, locate_file
+    from nfsverity._local import LocalTree
+    from nfsverity._local_place import locate_file
 
     from .belief import announce
 
@@ -173,7 +174,7 @@ def _verify_local(path: Path, believed: Belief, checks: Checks, skipped: list[tu
         believed.volumes,
         believed.bindings,
         announce,
-        lambda _, count: shows.add(count),
+        progress=lambda _, count: shows.add(count),
         state=believed.state,
         refused=tell,
         revoked=believed.revoked,

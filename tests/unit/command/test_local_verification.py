@@ -16,7 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nfsverity._local import LocalTree, file_url, locate
+from nfsverity._local import LocalTree
+from nfsverity._local_place import file_url, locate
 from nfsverity_client.trust_store import Bindings
 from nfsverity_proto.errors import Mismatch, Unsigned, WrongVolume
 from nfsverity_proto.trust import TrustEntry

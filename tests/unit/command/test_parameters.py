@@ -10,7 +10,7 @@ from urllib.parse import quote
 import click
 import pytest
 
-from nfsverity._local import file_url
+from nfsverity._local_place import file_url
 from nfsverity_client.presentation import Presentation
 from nfsverity_command import parameters
 from nfsverity_command.parameters import ADDRESS, BYTES, DAY, PREFIX, TARGET, UNIT_SIZE, URL, VOLUME

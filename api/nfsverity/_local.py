@@ -313,15 +313,17 @@ class LocalTree(LocalRecords):
 
     def _verify_file(self, path: bytes, listed: Listed | None = None) -> FileResult:
         """`listed`: its entry, where that was verified already."""
-        both = self._rules(path)
-        if all(rule.action is Action.DISABLE for _, rule in both):
+        both = None if self.gates.is_silent else self._rules(path)
+        if both is not None and all(rule.action is Action.DISABLE for _, rule in both):
             return FileResult(path, rules=both)
-        rules = _enforcing(both)
+        rules = () if both is None else _enforcing(both)
         for _ in range(PUBLICATIONS_MAX):
             if listed is not None and listed.view is not self.index:
                 listed = None
             entry = self.entry(path) if listed is None else None
-            result = replace(self._verify_entry(path, entry, rules, listed), rules=both)
+            result = self._verify_entry(path, entry, rules, listed)
+            if both is not None:
+                result = replace(result, rules=both)
             if not isinstance(result.error, _MAY_BE_OLD) or not self.refresh():
                 break
             newer = self.entry(path)

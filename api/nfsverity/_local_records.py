@@ -101,6 +101,9 @@ class LocalRecords:
     _published: PublishedRevocation = field(init=False)
     _offered: bytes | None = field(init=False, default=None)
     """The last revocation in the tree that was judged."""
+    _stands: tuple[int, Revoked] = field(init=False)
+    _stands_until: float = field(init=False, default=0.0)
+    """By `time.monotonic`."""
 
     def __post_init__(self) -> None:
         self._published = PublishedRevocation(self.root)
@@ -115,7 +118,7 @@ class LocalRecords:
 
     def _open(self) -> None:
         self.head, self.index = open_published(self.root)
-        self._head = None
+        self._head, self._stands_until = None, 0.0
         try:
             self._certificates = self.index.certificates()
         except BaseException:
@@ -238,9 +241,8 @@ class LocalRecords:
     def judge_member(self, path: bytes, found: IndexEntry | Listed | None, rules: Rules) -> Judged:
         """A file of the volume, under its head. Raises `VerificationError`, `StateError`."""
         head = self.volume_head()
-        expected = self.expected(path)
-        self._learn_revoked(expected)
-        algorithms, allowed = narrowed(rules, ALL_ALGORITHMS, expected)
+        now, revoked = self._standing(head.verified)
+        algorithms, allowed = narrowed(rules, ALL_ALGORITHMS, self.expected(path))
         if isinstance(found, Listed):
             statement = found.row.statement(hash_by_number(head.verified.statement.hash))
             verified = verify_listed(statement, found.entry, head.verified, algorithms)
@@ -248,15 +250,22 @@ class LocalRecords:
             verified = verify_member(found.record, path, head.verified, algorithms)
         else:
             raise self._without_member(path, head.verified)
-        now = self._now()
         check_head(head.verified, allowed, self.trust, now, algorithms)
-        for_volume = (self._revocations or Revoked(self.revoked)).of(verified.volume)
-        if for_volume.tag(verified.tag):
+        if revoked.tag(verified.tag):
             raise IsRevoked(f"the version with tag {verified.tag} is revoked")
-        check_freshness(for_volume, now)
+        check_freshness(revoked, now)
         for gate, rule in rules:
             rule.check(verified, gate, now)
         return Judged(verified, head.raised, head.seen_before)
+
+    def _standing(self, head: Verified) -> tuple[int, Revoked]:
+        """The time, and what is revoked of the volume: times are in seconds, so it is looked for once in one."""
+        if time.monotonic() >= self._stands_until:
+            self._learn_revoked(self.expected(b""))
+            of_all: Revocations = self._revocations or Revoked(self.revoked)
+            self._stands = self._now(), of_all.of(head.volume)
+            self._stands_until = time.monotonic() + 1
+        return self._stands
 
     def _without_member(self, path: bytes, head: Verified) -> VerificationError:
         """Why there is no file in the volume. Raises `VerificationError`."""

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from nfsverity_proto.url import Url
 
     from .belief import Belief
+    from .new_file import NewFile
     from .reuse import Transfer
-    from .staging import NewFile, NewTree
+    from .staging import NewTree
 
 
 @click.command(
@@ -225,7 +226,7 @@ async def _get_link(
     from nfsverity_proto.entry import LinkNode
 
     from .get_volume import ALL_LINKS
-    from .staging import new_link
+    from .new_file import new_link
 
     at, entry = await find(session, path, last=False) or (path, None)
     head = session.heads.accepted
@@ -247,8 +248,9 @@ async def _get_file(session: Session, path: bytes, destination: Path, whole: boo
     from nfsverity_client.opening import UnverifiedReader, open_at
     from nfsverity_client.reader import FETCH_DEFAULT
 
+    from .left_over import has_left_over, remove_left_over
+    from .new_file import new_file
     from .reuse import Transfer, old_file, stays
-    from .staging import has_left_over, new_file, remove_left_over
 
     with contextlib.nullcontext() if whole else old_file(destination) as old:
         resumes = not whole and (old is not None or has_left_over(destination))

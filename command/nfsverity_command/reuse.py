@@ -26,8 +26,8 @@ from nfsverity_store.content import open_below, open_file
 from nfsverity_store.hashing import ChangedSize
 from nfsverity_store.index import Seen
 
+from .new_file import NewFile, mode_of
 from .progress import Meter
-from .staging import NewFile, mode_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ import pytest
 
 from nfsverity_command import staging
 from nfsverity_command.failure import LocalProblem
-from nfsverity_command.staging import NewTree, new_file
+from nfsverity_command.new_file import new_file
+from nfsverity_command.staging import NewTree
 from nfsverity_proto.errors import NameCollision, Unreachable
 
 

@@ -21,7 +21,7 @@ from nfsverity_client.delta import ServedTree
 from nfsverity_client.diff import Node as TreeNode
 from nfsverity_client.diff import Range
 from nfsverity_client.listing import list_below, take_below
-from nfsverity_client.pipeline import in_order
+from nfsverity_client.pipeline import batches, in_order
 from nfsverity_client.reader import open_file
 from nfsverity_client.session import Session
 from nfsverity_client.trust_store import Bindings
@@ -41,7 +41,7 @@ from nfsverity_store.index import ROOT_ID, IndexEntry
 from nfsverity_store.kept import kept_tree
 from nfsverity_store.volume_view import VolumeView
 
-from ._diff_volumes import FILES, FILES_AT_ONCE, batches, compare_volumes, compared, record_of
+from ._diff_volumes import FILES, FILES_AT_ONCE, compare_volumes, compared, record_of
 from ._difference import FileDifference, Found, State, Version, Volume, signed_root
 from ._hashed import HashedTree, beside, hash_file
 from ._local import LocalTree

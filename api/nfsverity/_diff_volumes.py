@@ -9,12 +9,11 @@ Equal roots are equal volumes. Else both lists of entries, which are in one orde
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
-from typing import TypeVar
+from collections.abc import AsyncGenerator
 
 from nfsverity_client import diff as trees
 from nfsverity_client.diff import Incomparable, Range
-from nfsverity_client.pipeline import in_order
+from nfsverity_client.pipeline import batches, in_order
 from nfsverity_proto.entry import EntryType, FileNode, LinkNode, type_of
 from nfsverity_proto.errors import NfsVerityError, Stale
 from nfsverity_proto.statement import VERSION
@@ -22,7 +21,6 @@ from nfsverity_proto.verification import Verified
 
 from ._difference import FileDifference, Found, State, Version, Volume, state_of
 
-T = TypeVar("T")
 FILES_AT_ONCE = 16
 """Files that are asked for at the same time."""
 FILES = 256
@@ -60,17 +58,6 @@ async def _same_volumes(a: Volume, b: Volume) -> bool:
         other.head.entries,
         other.head.root,
     )
-
-
-async def batches(items: AsyncIterator[T], most: int) -> AsyncGenerator[list[T], None]:
-    some: list[T] = []
-    async for item in items:
-        some.append(item)
-        if len(some) == most:
-            yield some
-            some = []
-    if some:
-        yield some
 
 
 async def _pairs(a: Volume, b: Volume) -> AsyncGenerator[Pair, None]:

@@ -14,7 +14,7 @@ from nfsverity_proto.proof import Run
 from nfsverity_proto.tree import Shape
 
 from .diff import Node, TreeSource, differing_units, fold_group, group_of, runs_of
-from .pipeline import in_order
+from .pipeline import batches, in_order
 from .presentation import TreeFailed, tree_level
 from .reader import Reader, Replaced
 from .version import Span, Version, check_empty
@@ -90,21 +90,10 @@ async def differing_spans(reader: Reader, version: Version, copy: TreeSource) ->
         raise ValueError("the copy has not the shape of the version")
     served = ServedTree(reader, version)
     async with contextlib.aclosing(differing_units(served, copy)) as found:
-        async for some in _batches(found):
+        async for some in batches(found, RANGES):
             async with contextlib.aclosing(reader.read_spans(version, some)) as spans:
                 async for span in spans:
                     yield span
     if reader.version is not version:
         raise Replaced
     reader.pin()
-
-
-async def _batches(ranges: AsyncGenerator[tuple[int, int], None]) -> AsyncGenerator[list[tuple[int, int]], None]:
-    some: list[tuple[int, int]] = []
-    async for part in ranges:
-        some.append(part)
-        if len(some) == RANGES:
-            yield some
-            some = []
-    if some:
-        yield some

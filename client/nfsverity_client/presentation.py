@@ -21,6 +21,7 @@ from nfsverity_proto.tree import AHEAD_NODES, Shape, levels, root
 from .connection import Held, Traffic
 from .nodes import Anchor
 from .pipeline import both, in_order
+from .unit_cache import CachedUnits
 from .version import FailedUnits, Span, UnitsFailed, Version, span_leaves, verify_span
 
 Ok = TypeVar("Ok")
@@ -97,7 +98,7 @@ async def read_verified(
         due = _due(version, anchors)
         version.cached.saved(cold - sum(due))
     if version.units is not None and not fresh:
-        kept = await _kept(caller, version, first, end, anchors, due)
+        kept = await _kept(caller, version, version.units, first, end, anchors, due)
         if kept is not None:
             return kept
     if presentation is Presentation.INLINE and len(anchors) == 1 and due[0]:
@@ -117,15 +118,16 @@ async def read_verified(
 
 
 async def _kept(
-    caller: Caller, version: Version, first: int, end: int, anchors: Sequence[Anchor], due: Sequence[int]
-) -> Span | None:
+    caller: Caller, version: Version, units: CachedUnits, first: int, end: int, anchors: Sequence[Anchor],
+    due: Sequence[int],
+) -> Span | None:  # fmt: skip
     """Units [first, end) of the cache, verified; None where they are not there, or are not what was signed.
 
     Whether it is they that are wrong or the proof of the server cannot be told: both are asked for again (fim-cache-8).
     """
-    units, counts = version.units, version.counts
-    data = None if units is None else await units.get(first, end)
-    if units is None or data is None:
+    counts = version.counts
+    data = await units.get(first, end)
+    if data is None:
         counts.data_misses += 1
         return None
     proofs = await _prove_all(caller, version, anchors, due) if any(due) else [[] for _ in anchors]

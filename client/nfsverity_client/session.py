@@ -56,11 +56,12 @@ from nfsverity_proto.verification import (
 )
 
 from .budget import WaitBudget
+from .cached_nodes import SessionNodes
 from .calls import Calls
 from .gates import ENFORCING, Gates, Rules, narrowed
 from .heads import HEADS_MAX, Heads
 from .marks import Judged, MarkStore, Raise, Seen, judged
-from .node_cache import NodeCache, SessionNodes
+from .node_cache import NodeCache
 from .polls import Polls
 from .presentation import Presentation
 from .revocations import RevocationStore, accepted

@@ -42,6 +42,9 @@ VOLUME_LENGTH = 16
 class TrustStoreError(NfsVerityError):
     """A file of the trust store cannot be used, or has not what was named."""
 
+    advice = ""
+    """What to do, where that is not the same for all of them."""
+
 
 def config_directory() -> Path:
     return _directory(CONFIG_VARIABLE, "user_config_path")
@@ -265,7 +268,9 @@ def certificate_file(path: Path) -> bytes:
             return x509.load_der_x509_certificate(data).public_bytes(Encoding.DER)
         found = x509.load_pem_x509_certificates(data)
     except ValueError as error:
-        raise TrustStoreError(f"{path} holds no certificate, or a damaged one: PEM and DER can be read") from error
+        problem = TrustStoreError(f"{path} holds no certificate, or a damaged one: PEM and DER can be read")
+        problem.advice = "name the file that the publisher gives to its readers (`nfsverity keygen` calls it NAME.crt)"
+        raise problem from error
     if len(found) != 1:
         raise TrustStoreError(f"{path} holds {len(found)} certificates: name a file with the one that is meant")
     return found[0].public_bytes(Encoding.DER)

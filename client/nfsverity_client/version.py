@@ -15,9 +15,9 @@ from nfsverity_proto.proof import fold
 from nfsverity_proto.statement import Tag
 from nfsverity_proto.tree import Shape, root, zero_node
 
+from .cached_nodes import SessionNodes
 from .connection import Held
 from .marks import Judged
-from .node_cache import SessionNodes
 from .nodes import Anchor, VerifiedNodes
 
 _ZEROS = bytes(2**20)

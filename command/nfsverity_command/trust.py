@@ -65,7 +65,7 @@ command.add_command(unrevoke, "unrevoke")
             "nfsverity trust add ca.crt --ca --subject O=Example --prefix nfsv://host:12049/",
         ),
     ],
-    statuses={1: "CERT is no certificate that can be used", 4: "CERT, or the trust store, cannot be read or written"},
+    statuses={4: "CERT is no certificate that can be used; or it, or the trust store, cannot be read or written"},
     fields={"command, status": '"trust add", 0', **ENTRY_FIELDS},
 )
 @click.argument("certificate", type=click.Path(), metavar="CERT")

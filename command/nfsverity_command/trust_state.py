@@ -202,7 +202,7 @@ def _confirm(yes: bool) -> None:
             "nfsverity trust revoke version:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
         ),
     ],
-    statuses={1: "a file holds no certificate that can be used", 4: "a file, or the list, cannot be read or written"},
+    statuses={4: "a file holds no certificate that can be used; or it, or the list, cannot be read or written"},
     fields={
         "command, status": '"trust revoke", 0',
         "revoked": "what is revoked now and was not before, one object for each, with:",

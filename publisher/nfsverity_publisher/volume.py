@@ -202,8 +202,11 @@ class _VolumePublication:
                 found = self._find(below)
             if self.before is not None and all(one.same for one in found.values()) and self._says_the_same():
                 self._count(self.before.index)
-                return self.report
-            self._publish(found)
+            else:
+                self._publish(found)
+            if list(below) != [b""]:  # only some of the directories were gone through
+                files = self.report.entries - self.report.links - self.report.directories
+                self.report.unchanged = max(files - self.report.signed - len(self.report.failed), 0)
         except BaseException:
             halfway = [] if self.hasher is None else self.hasher.new
             abandon(self.root, self.head, [*self.new, *halfway])

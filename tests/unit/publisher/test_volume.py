@@ -168,6 +168,17 @@ def test_again_changes_nothing_but_what_changed(tree: Path, key: SigningKey) -> 
     check(tree)
 
 
+@pytest.mark.parametrize("path", ["a/b/deep", "top"])
+def test_one_file_leaves_all_others_unchanged(tree: Path, key: SigningKey, path: str) -> None:
+    (tree / "top").write_bytes(b"beside directories")
+    sign(tree, key)
+    settle(tree, key)
+    (tree / path).write_bytes(b"other")
+    report = sign(tree, key, path.encode())
+    assert (report.signed, report.unchanged) == (1, 7)
+    check(tree)
+
+
 def settle(tree: Path, key: SigningKey) -> None:
     """Until no file is so new that it is read again."""
     for path in tree.rglob("*"):

@@ -27,7 +27,7 @@ from nfsverity_store.volume_view import VolumeView
 
 from ._local_place import locate_file
 from ._local_volume import follow, unjudged
-from ._tree import Trust, trust_entries
+from ._tree import Name, Trust, trust_entries
 
 
 def export(path: str | os.PathLike[str]) -> bytes:
@@ -71,7 +71,7 @@ def path_of(exported: bytes) -> bytes:
 def verify_export(
     exported: bytes,
     file: str | os.PathLike[str],
-    path: bytes,
+    path: Name,
     *,
     trust: Trust | None = None,
     volume: bytes | None = None,
@@ -83,7 +83,7 @@ def verify_export(
     Raises the `VerificationError` of what does not verify, `StateError`, `OSError`.
     """
     return judge_export(
-        exported, Path(file), path, trust_entries(trust), volume, state or State(), RevokedList().items()
+        exported, Path(file), os.fsencode(path), trust_entries(trust), volume, state or State(), RevokedList().items()
     )
 
 

@@ -83,8 +83,8 @@ def stats(as_json: bool) -> None:
     try:
         usage = cache.usage()
         kept = units.usage()
-    except (StoreUnusable, OSError) as error:
-        raise LocalProblem(f"the cache: {error}") from error
+    except StoreUnusable as error:
+        raise LocalProblem(f"the node cache: {error}") from error
     counters = usage.counters
     asked = counters["hits"] + counters["misses"]
     rate = counters["hits"] / asked if asked else None

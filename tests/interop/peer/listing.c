@@ -21,8 +21,6 @@
 #include "ranges.h"
 #include "session.h"
 
-enum { HEADS_MAX = 8 }; /* that are followed while nothing has been listed yet */
-
 static unsigned int most;
 static bool listed; /* an entry has been printed */
 
@@ -152,20 +150,5 @@ int main(int count, char **words)
     most = atoi(words[6]);
     connect_to(words[1], words[2]);
     begin_session(count == 9 ? words[8] : NULL);
-    begin_with_head();
-    if (!has_head)
-        trouble_with_peer("the server has no volume");
-    for (int heads = 1; !list_path(&expected.path); heads++) { /* all of one head (fim-head-3) */
-        uint64_t before = head_generation();
-        if (listed || heads == HEADS_MAX)
-            end_with("stale");
-        begin_with_head();
-        if (head_generation() == before)
-            trouble_with_peer("malformed-reply: another head than the one that the server gives"); /* fip-entries-3 */
-    }
-    if (fflush(stdout) != 0) {
-        perror("standard output");
-        return 4;
-    }
-    return 0;
+    return print_under_one_head(list_path, &expected.path, &listed);
 }

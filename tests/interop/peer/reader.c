@@ -18,7 +18,6 @@
 enum {
     CHUNK = FIP_DATA_MIN, /* bytes that are read at once, where a unit is no larger: granted without asking */
     KNOWN = 1024,         /* nodes that are remembered */
-    HEADS_MAX = 8,
     PROOF_MAX = 8192,     /* the bound of fip_proof, which has no name there */
 };
 

@@ -80,6 +80,26 @@ void begin_with_head(void)
         end_with(verdict);
 }
 
+int print_under_one_head(bool (*attempt)(const struct bytes *), const struct bytes *path, const bool *printed)
+{
+    begin_with_head();
+    if (!has_head)
+        trouble_with_peer("the server has no volume");
+    for (int heads = 1; !attempt(path); heads++) {
+        uint64_t before = head_generation();
+        if (*printed || heads == HEADS_MAX)
+            end_with("stale");
+        begin_with_head();
+        if (head_generation() == before)
+            trouble_with_peer("malformed-reply: another head than the one that the server gives"); /* fip-entries-3 */
+    }
+    if (fflush(stdout) != 0) {
+        perror("standard output");
+        return 4;
+    }
+    return 0;
+}
+
 static void ask_revocation(void)
 {
     fip_revocation_args arguments = {{0, NULL}, {0, NULL}};

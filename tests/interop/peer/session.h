@@ -21,6 +21,10 @@ uint64_t head_generation(void);
 const char *ask_head(void);
 /* The same; a verdict ends the program. */
 void begin_with_head(void);
+enum { HEADS_MAX = 8 }; /* that are followed while nothing has been delivered yet */
+/* All that `attempt` prints of a path, under one head (fim-head-3): a newer one is followed until something was printed.
+ * `attempt` is false where the head is another one by now. The exit status. */
+int print_under_one_head(bool (*attempt)(const struct bytes *), const struct bytes *path, const bool *printed);
 /* The revocation, before the first record is judged (fip-revoke-7), and the marks that are kept: in a file, if its name
  * is not NULL. */
 void begin_session(const char *marks);

@@ -7,6 +7,8 @@ PYTHON ?=
 JOBS ?= 2
 PYTEST_ARGS ?=
 RUN = .venv/bin/python
+# As an installed command is; where Python writes no bytecode by itself, each of many processes would compile it again.
+COMPILE = $(RUN) -m compileall -q proto store publisher server client api command
 
 .PHONY: help demo test lint format bench spec vectors clean environment test-environment system-packages
 .NOTPARALLEL:
@@ -24,6 +26,7 @@ demo: environment
 	@$(RUN) demo/demo.py
 
 test: system-packages test-environment
+	@$(COMPILE)
 	$(RUN) -m pytest -q -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 lint: test-environment
@@ -37,6 +40,7 @@ format: test-environment
 
 bench: test-environment
 	@tools/system-packages bench
+	@$(COMPILE)
 	$(RUN) bench/bench.py
 
 spec: test-environment

@@ -53,5 +53,6 @@ def check_path(path: bytes) -> None:
 def join_path(*parts: bytes) -> bytes:
     """Paths one below the other; empty ones add nothing. `ValueError` where the result is no path."""
     path = b"/".join(part for part in parts if part)
-    split_path(path)
+    if path:
+        check_path(path)
     return path

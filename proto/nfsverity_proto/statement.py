@@ -72,6 +72,10 @@ class Time:
         return self.seconds * 1_000_000_000 + self.nseconds
 
 
+NOTES = 1
+"""The extension with a digest of the publisher's notes (fim, "Extensions"): not critical, nothing to a verifier."""
+
+
 @dataclass(frozen=True, slots=True)
 class Extension:
     number: int

@@ -27,6 +27,8 @@ from .keys import SigningKey
 
 NEW = "new-"
 """How the name of a tree file begins until it is whole."""
+_TIMES = 2**63
+"""Nanoseconds, as SQLite has signed integers of 64 bits."""
 Place = tuple[Path, Sequence[bytes]]
 """A directory, and the names that lead from it to a file."""
 
@@ -64,6 +66,14 @@ def signed_by(record: Record, keys: Sequence[SigningKey]) -> bool:
                     continue
                 return True
     return False
+
+
+def seen_of(status: os.stat_result) -> Seen:
+    """What tells that a file has not changed. Raises `OSError` for times that have no place in an index."""
+    seen = Seen.of(status)
+    if not all(-_TIMES <= time < _TIMES for time in (seen.mtime, seen.ctime)):
+        raise OSError("its time is after 2262-04-11, the last that can be kept: give it another one (touch)")
+    return seen
 
 
 class Hasher:

@@ -7,40 +7,38 @@ What comes back is as small as can be: rows for the index, and the leaves of the
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
 
-from nfsverity_proto.entry import EntryType, encode_file, encode_link, encode_parent, encode_subdirectory
+from nfsverity_proto.entry import EntryType
 from nfsverity_proto.hashes import Hash, hash_by_number
 from nfsverity_proto.path import join_path
-from nfsverity_proto.statement import Content, Time, Tree, encode_content
-from nfsverity_proto.tree import RFC9162, UNIT_LOG2_MAX, UNIT_LOG2_MIN
+from nfsverity_proto.statement import Content, Time, Tree
+from nfsverity_proto.tree import RFC9162
 from nfsverity_store.content import Descent, open_file
 from nfsverity_store.differences import differences
 from nfsverity_store.index import Seen
 from nfsverity_store.kept import kept_tree
 from nfsverity_store.layout import DIRECTORY, DIRECTORY_BYTES
 from nfsverity_store.update import NotTakenOver
-from nfsverity_store.volume_index import Row, RowValues, VolumeIndex
+from nfsverity_store.volume_index import DirectoryNote, Row, VolumeIndex
 
 from . import workers
-from .content import Before, Hashed, Hasher, Place
+from .content import Before, Hashed, Hasher, Place, seen_of
 from .lock import PublicationError
+from .notes import INODE, Item, Notes, leaves_of, look, note_of
 from .private import PrivateKeys
 from .replacement import Replacement
 from .transaction import RACY, Change
 from .workers import Changed
 
-Item = tuple[bytes, "os.DirEntry[str] | None"]
-"""A name in a directory, and what is there; None for what is to be moved in."""
 Progress = Callable[[bytes, int], None]
 """Told a path, and how many more bytes of it are hashed."""
 SMALL_MAX = 2**18
@@ -48,8 +46,6 @@ SMALL_MAX = 2**18
 _FILE, _LINK, _DIRECTORY = (int(type) for type in EntryType)
 _ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 """What `os.fsencode` uses."""
-_INODE = 0x7FFFFFFFFFFFFFFF
-_SIGNED_MODE, _PROGRAM = 0o170000 | stat.S_IXUSR, stat.S_IFREG | stat.S_IXUSR
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +56,6 @@ class Terms:
     unit_log2: int | None
     default_unit_log2: int
     rehash: bool
-    known_hash: int | None = None
-    """That of the publication before, if it is taken over."""
     jobs: int = 1
     """Processes: for directories, and for one large file."""
 
@@ -96,8 +90,8 @@ class Found:
     rows: list[Row] = field(default_factory=list)
     leaves: bytes = b""
     """Of all rows, end to end; empty where `same`."""
-    before: bytes = b""
-    """The leaves of what the publication before has in it, made of the very rows of which some may be among `rows`."""
+    note: DirectoryNote | None = None
+    """Of what `rows` say; None where `same`, or without rows."""
     same: bool = False
     """All is as it was, and there are no rows."""
     directories: list[bytes] = field(default_factory=list)
@@ -124,10 +118,6 @@ class Found:
     failed: list[tuple[bytes, str]] = field(default_factory=list)
 
 
-class Altered(PublicationError):
-    """What was published before is not what one of the keys signed."""
-
-
 class Unmoved(PublicationError):
     """The file that was to be moved in cannot be used."""
 
@@ -144,6 +134,7 @@ class Directories:
         previous: Path | None,
         terms: Terms,
         private: PrivateKeys,
+        notes: Notes | None = None,
         *,
         leave_large: bool = False,
         progress: Progress | None = None,
@@ -158,8 +149,8 @@ class Directories:
         self.hash: Hash = hash_by_number(terms.hash)
         self.previous_path = previous
         self.previous = None if previous is None else VolumeIndex(previous)
-        self.known = None if self.previous is None else self.previous.directory_rows()
-        self.same_hash = terms.known_hash == terms.hash
+        self.notes = notes
+        self.same_hash = notes is not None and notes.hash == terms.hash
         self.hasher = Hasher(root, terms.jobs)
         self.descent = Descent(root)
 
@@ -175,14 +166,13 @@ class Directories:
     def go_through(self, path: bytes, only: frozenset[bytes] | None = None) -> Found:
         """One directory; with `only`, nothing but these names, and all others as they were."""
         found = Found(path)
-        rows = self._read(found)
         try:
             at = self.descent.open(path)
             with os.scandir(at) as scan:
                 items: list[Item] = [(item.name.encode(_ENCODING, _ERRORS), item) for item in scan]
         except OSError as error:
             found.failed.append((path, error.strerror or str(error)))
-            known = _by_name(rows)
+            known = self._known(path)
             found.rows = list(known.values()) if self.same_hash else []
             return self._finished(found, known)
         replaced = self._replaced_in(path)
@@ -191,13 +181,12 @@ class Directories:
         items.sort(key=itemgetter(0))
         if not path:
             items = [(name, item) for name, item in items if name != DIRECTORY_BYTES]
-        with contextlib.suppress(OSError):  # whatever it is, it comes again below
-            if only is None and self._is_as_it_was(at, items, rows, found):
-                return found
+        if only is None and replaced is None and self._is_as_it_was(at, items, found):
+            return found
         if any(name == DIRECTORY_BYTES for name, _ in items):
             nested = self.root / os.fsdecode(path) / DIRECTORY
             raise PublicationError(f"{nested} is inside the published tree of {self.root / DIRECTORY}")
-        known = _by_name(rows)
+        known = self._known(path)
         for name, item in items:
             if only is not None and name not in only:
                 if name in known:
@@ -216,52 +205,32 @@ class Directories:
                     found.rows.append(known[name])
         return self._finished(found, known, replaced=replaced is not None)
 
-    def _read(self, found: Found) -> list[RowValues]:
-        """What the publication before has in a directory. Raises `Altered` for what nobody has put there."""
-        if self.known is None or self.terms.known_hash is None:
-            return []
-        rows = self.known(found.path)
-        found.before = leaves_of(hash_by_number(self.terms.known_hash), found.path, rows)
-        return rows
+    def _known(self, path: bytes) -> dict[bytes, Row]:
+        """What the publication before has in a directory, by name. Raises `Altered` for what nobody has put there."""
+        if self.previous is None or self.notes is None:
+            return {}
+        rows = self.previous.rows_in(path)
+        self.notes.check(path, rows)
+        return {row.name: row for row in map(Row._make, rows)}
 
-    def _is_as_it_was(self, at: int, items: Sequence[Item], rows: Sequence[RowValues], found: Found) -> bool:
-        """Whether nothing tells that anything in a directory is another: how almost all are, so it has to be quick.
-
-        Then all is in `found`; else nothing is.
-        """
-        unit_log2 = self.terms.unit_log2
-        looks = not self.same_hash or self.terms.rehash or (self.told is not None and self.told.is_partial)
-        if looks or len(rows) != len(items):
+    def _is_as_it_was(self, at: int, items: Sequence[Item], found: Found) -> bool:
+        """Whether nothing tells that anything in a directory is another. Then all is in `found`; else nothing is."""
+        looks = self.terms.rehash or (self.told is not None and self.told.is_partial)
+        if looks or self.notes is None or not self.same_hash:
             return False
-        directories: list[bytes] = []
-        files = 0
-        secret = self.private.sizes
-        for (known, type, executable, target, size, mtime, ctime, inode, log2, _, _), (name, item) in zip(
-            rows, items, strict=True
-        ):
-            if known != name or item is None:
-                return False
-            if type == _FILE:
-                status = item.stat(follow_symlinks=False)
-                if (
-                    ctime != status.st_ctime_ns
-                    or size != status.st_size
-                    or mtime != status.st_mtime_ns
-                    or inode != status.st_ino & _INODE
-                    or status.st_mode & _SIGNED_MODE != (_PROGRAM if executable else stat.S_IFREG)
-                    or unit_log2 not in (None, log2)
-                ):
-                    return False
-                if size in secret:
-                    self.private.check(status, at, name, found.path)
-                files += 1
-            elif type == _DIRECTORY:
-                if not item.is_dir(follow_symlinks=False):
-                    return False
-                directories.append(name)
-            elif not item.is_symlink() or os.fsencode(os.readlink(name, dir_fd=at)) != target:
-                return False
-        found.same, found.unchanged, found.directories = True, files, directories
+        note = self.notes.directories.get(found.path)
+        if note is None or note.count != len(items):
+            return False
+        unit_log2 = self.terms.unit_log2
+        if unit_log2 is not None and note.units & ~(1 << unit_log2):
+            return False
+        try:
+            sight = look(self.hash, at, found.path, items, self.private)
+        except (OSError, struct.error):  # whatever it is, it comes again
+            return False
+        if sight is None or sight.seen != note.seen:
+            return False
+        found.same, found.unchanged, found.directories = True, sight.files, sight.directories
         return True
 
     def _replaced_in(self, path: bytes) -> bytes | None:
@@ -273,17 +242,14 @@ class Directories:
 
     def hash_large(self, found: Found) -> Found:
         """Finish a directory whose large files were left."""
-        before = found.before
-        known = _by_name(self._read(found))
-        if found.before != before:  # of the rows that the other process has read
-            raise altered(self.root)
+        known = self._known(found.path)
         gone: list[bytes] = []
         at = self.descent.open(found.path)
         for index in found.large:
             name = found.rows[index].name
             path = join_path(found.path, name)
             try:
-                found.rows[index] = self._file(at, name, known.get(name), found)
+                found.rows[index] = self._file(at, name, path, known.get(name), found)
             except OSError as error:
                 found.failed.append((path, error.strerror or str(error)))
                 if name in known and self.same_hash:
@@ -295,10 +261,10 @@ class Directories:
         return self._finished(found, known)
 
     def _entry(self, at: int, name: bytes, item: os.DirEntry[str], known: Row | None, found: Found) -> None:
+        path = join_path(found.path, name)
         if item.is_symlink():
             row = Row(name, _LINK, 0, os.fsencode(os.readlink(name, dir_fd=at)))
         elif item.is_dir(follow_symlinks=False):
-            join_path(found.path, name)
             row = Row(name, _DIRECTORY)
             found.directories.append(name)
         elif item.is_file(follow_symlinks=False):
@@ -312,12 +278,10 @@ class Directories:
                 found.large.append(len(found.rows))
                 row = Row(name, _FILE)
             else:
-                row = self._file(at, name, known, found)
+                row = self._file(at, name, path, known, found)
         else:
-            found.skipped.append((join_path(found.path, name), "special file"))
+            found.skipped.append((path, "special file"))
             return
-        if known is None:  # what has an entry has a path that is one
-            join_path(found.path, name)
         found.rows.append(row)
 
     def _is_same(self, known: Row, status: os.stat_result) -> bool:
@@ -327,19 +291,18 @@ class Directories:
             and known.ctime == status.st_ctime_ns
             and known.size == status.st_size
             and known.mtime == status.st_mtime_ns
-            and known.inode == status.st_ino & _INODE
+            and known.inode == status.st_ino & INODE
             and bool(known.executable) == bool(status.st_mode & stat.S_IXUSR)
             and self.terms.unit_log2 in (None, known.unit_log2)
             and self.same_hash
             and not self.terms.rehash
         )
 
-    def _file(self, at: int, name: bytes, known: Row | None, found: Found) -> Row:
+    def _file(self, at: int, name: bytes, path: bytes, known: Row | None, found: Found) -> Row:
         """A file that may be another than before, read and hashed. Raises `OSError`, `Changed` among them."""
-        path = join_path(found.path, name)
         fd = open_file(name, at)
         try:
-            return self._open_file(fd, name, (self.root, path.split(b"/")), known, found)
+            return self._open_file(fd, name, path, (self.root, path.split(b"/")), known, found)
         finally:
             os.close(fd)
 
@@ -347,14 +310,14 @@ class Directories:
         """The file that is to be moved in, as the one that it replaces. What is wrong with it ends all."""
         if self.told is None or self.told.replacement is None:
             raise ValueError("nothing is to be replaced")
-        join_path(found.path, name)
+        path = join_path(found.path, name)
         moving = self.told.moving = Replacement(self.told.replacement, at, name)
         try:
             fd = moving.open()
             try:
                 above = os.fsencode(moving.above)
                 self.private.check(os.fstat(fd), moving.source, moving.source_name, above)
-                row = self._open_file(fd, name, (moving.above, (moving.source_name,)), known, found)
+                row = self._open_file(fd, name, path, (moving.above, (moving.source_name,)), known, found)
                 os.fsync(fd)
             finally:
                 os.close(fd)
@@ -362,13 +325,12 @@ class Directories:
             raise Unmoved(error) from error
         return row
 
-    def _open_file(self, fd: int, name: bytes, place: Place, known: Row | None, found: Found) -> Row:
+    def _open_file(self, fd: int, name: bytes, path: bytes, place: Place, known: Row | None, found: Found) -> Row:
         """An open file that lies at `place`. Raises `OSError`."""
-        path = join_path(found.path, name)
         was_file = known is not None and known.type == _FILE
         unit_log2 = self.terms.unit_log2 or (known.unit_log2 if known and was_file else self.terms.default_unit_log2)
         status = os.fstat(fd)
-        seen = Seen.of(status)
+        seen = seen_of(status)
         hashed = self._hashed(fd, path, place, seen, unit_log2, found)
         if Seen.of(os.fstat(fd)) != seen:
             raise Changed
@@ -439,45 +401,8 @@ class Directories:
         files = {row.name for row in rows if row.type == _FILE}
         found.removed = sum(row.type == _FILE and row.name not in files for row in known.values())
         found.leaves = leaves_of(self.hash, found.path, rows)
+        found.note = note_of(self.hash, rows) if rows else None
         return found
-
-
-def altered(root: Path) -> Altered:
-    return Altered(f"{root / DIRECTORY} was altered by something else meanwhile: sign again")
-
-
-def leaves_of(hash: Hash, path: bytes, rows: Iterable[RowValues]) -> bytes:
-    """The leaves of the volume's tree over what is in one directory, end to end.
-
-    Raises `Altered` for rows that no publisher has put.
-    """
-    number, new = hash.number, hash.new
-    head = b"\0" + encode_parent(path)
-    leaves: list[bytes] = []
-    try:
-        for name, type, executable, target, size, mtime, _, _, unit_log2, root, _ in rows:
-            if type == _FILE:
-                content = new(encode_content(number, mtime, unit_log2, size, root)).digest()
-                leaf = encode_file(head, name, bool(executable), content)
-            elif type == _LINK:
-                leaf = encode_link(head, name, target)
-            elif type == _DIRECTORY:
-                leaf = encode_subdirectory(head, name)
-            else:
-                raise ValueError(f"an entry of type {type!r}")
-            leaves.append(new(leaf).digest())
-    except (TypeError, ValueError, IndexError, struct.error) as error:
-        raise Altered(f"what is published has an entry that is none: {error}") from error
-    return b"".join(leaves)
-
-
-def _by_name(rows: Iterable[RowValues]) -> dict[bytes, Row]:
-    """Rows of the publication before, of which something may be used again. Raises `Altered`."""
-    known = {row.name: row for row in map(Row._make, rows)}
-    for row in known.values():
-        if row.type == _FILE and not UNIT_LOG2_MIN <= row.unit_log2 <= UNIT_LOG2_MAX:
-            raise Altered(f"what is published has a unit of 2^{row.unit_log2} bytes")
-    return known
 
 
 def _claims(row: Row) -> tuple[object, ...]:

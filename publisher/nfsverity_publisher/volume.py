@@ -3,8 +3,8 @@
 """Publishing a volume: go through its directories, put the tree over all entries together, sign its head.
 
 As with stand-alone records, nothing that a head file names is ever changed. What is in a directory that is as it was
-is taken from the publication before: its rows within the index, and the leaves that these make, once all of them have
-folded to a head that one of the keys signed.
+is taken from the publication before: its rows within the index, and the leaves of the tree, once the notes of all of
+it are those of a head that one of the keys signed.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import struct
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from hmac import compare_digest
 from pathlib import Path
 
 from nfsverity_proto.entry import EntryType
@@ -24,19 +25,31 @@ from nfsverity_proto.entry_range import verify_range
 from nfsverity_proto.errors import NfsVerityError, VerificationError
 from nfsverity_proto.hashes import SHA256, hash_by_number
 from nfsverity_proto.record import SIGNATURE, Record, decode_record, encode_record, signature_of
-from nfsverity_proto.statement import NO_END, Kind, Statement, Volume, When, decode_statement, encode_statement
+from nfsverity_proto.statement import (
+    NO_END,
+    NOTES,
+    Extension,
+    Kind,
+    Statement,
+    Volume,
+    When,
+    decode_statement,
+    encode_statement,
+)
 from nfsverity_proto.tree import UNIT_LOG2_DEFAULT
-from nfsverity_store.layout import DIRECTORY, TREES, Head, NotPublished
+from nfsverity_store.layout import DIRECTORY, TREES, Head, NotPublished, StoreError, file_digest
 from nfsverity_store.revocation import PublishedRevocation
-from nfsverity_store.volume_index import VolumeIndex
-from nfsverity_store.volume_nodes import levels, root_of, write_nodes
+from nfsverity_store.volume_index import DirectoryNote, VolumeIndex
+from nfsverity_store.volume_nodes import levels, read_levels, root_of, write_nodes
 from nfsverity_store.volume_view import VolumeView
 
 from .content import Before, Hasher, signed_by
-from .directory import Altered, Directories, Found, Progress, Terms, Told, leaves_of
+from .directory import Directories, Found, Progress, Terms, Told
 from .keys import SigningKey
 from .lock import PublicationError, locked
+from .notes import ALTERED, Altered, Notes, digest_of, extension_of, first_of
 from .private import PrivateKeys
+from .replacement import Replacement
 from .revocation import check_keys as check_revoked
 from .transaction import (
     Form,
@@ -66,19 +79,28 @@ class _Before:
     hash: int
     record: Record
     volume: Volume
+    extension: Extension | None
+    """The one with the digest of the notes."""
+    digest: str | None
+    """Of the index, by the head file."""
 
-    def leaves(self, found: Mapping[bytes, Found]) -> dict[bytes, bytes]:
-        """Of every directory that is not empty, in their order, end to end: the leaves of what the index has of it.
-
-        Those of the directories in `found` are what was read there; the others' rows are read now. Raises `Altered`.
-        """
-        hash = hash_by_number(self.hash)
-        with closing(VolumeIndex(self.index)) as index:
-            rows = index.directory_rows()
-            return {
-                path: found[path].before if path in found else leaves_of(hash, path, rows(path))
-                for path in index.directories()
-            }
+    def read(self) -> tuple[Notes, list[bytes]]:
+        """What can be taken over, and the tree over all entries, read once. Raises `Altered`."""
+        hash, noted = hash_by_number(self.hash), self.extension
+        if noted is None:
+            raise Altered("what was published before has no notes of what was seen")
+        if self.digest is not None and file_digest(self.index) != self.digest:
+            raise Altered(ALTERED)
+        try:
+            with closing(VolumeIndex(self.index)) as index:
+                directories = index.notes()
+            made = read_levels(self.nodes, hash, self.volume.entries)
+            digest = digest_of(hash, directories, made)
+        except (StoreError, TypeError, ValueError, AttributeError, struct.error) as error:
+            raise Altered(f"what was published before is damaged: {error}") from error
+        if not compare_digest(noted.value, digest):
+            raise Altered(ALTERED)
+        return Notes.of(self.hash, directories, made[0] if made else b""), made
 
 
 def _before(directory: Path, head: Head | None) -> _Before | None:
@@ -95,7 +117,8 @@ def _before(directory: Path, head: Head | None) -> _Before | None:
             raise PublicationError(f"{index.path} has a head that cannot be read: {error}") from error
         if not isinstance(claim, Volume):
             raise PublicationError(f"{index.path} has a head of another kind")
-        return _Before(index.path, directory / head.nodes, statement.hash, record, claim)
+        nodes = directory / head.nodes
+        return _Before(index.path, nodes, statement.hash, record, claim, extension_of(statement), head.digest)
 
 
 def publish_volume(
@@ -169,10 +192,12 @@ class _VolumePublication:
         number = options.hash or (SHA256 if self.before is None else self.before.hash)
         self.hash = hash_by_number(number)
         self.terms = Terms(number, options.unit_log2, UNIT_LOG2_DEFAULT, options.rehash, jobs=options.jobs)
-        self.leaves: dict[bytes, bytes] = {}
-        """By directory: what can be taken over from the publication before, once it is verified."""
+        self.notes: Notes | None = None
+        """What can be taken over from the publication before."""
         self.levels: list[bytes] = []
-        """The tree over them."""
+        """The tree over all of its entries."""
+        self.index: VolumeIndex | None = None
+        """The new one, once there is something to put in."""
         self.report = Report(root, due.volume, due.label, due.generation)
         self.ended_before: int | None = None
         if self.before is not None and self.before.volume.when.not_after != options.not_after == NO_END:
@@ -194,12 +219,13 @@ class _VolumePublication:
             )
         try:
             try:
-                found = self._find(below)
+                self._read_before()
+                found = {one.path: one for one in self._go_through(below)}
             except Altered as error:
                 if list(below) != [b""]:
                     raise PublicationError(f"{self.root}: {error}: sign all of the tree") from error
                 self._forget(str(error))
-                found = self._find(below)
+                found = {one.path: one for one in self._go_through(below)}
             if self.before is not None and all(one.same for one in found.values()) and self._says_the_same():
                 self._count(self.before.index)
             else:
@@ -208,10 +234,12 @@ class _VolumePublication:
                 files = self.report.entries - self.report.links - self.report.directories
                 self.report.unchanged = max(files - self.report.signed - len(self.report.failed), 0)
         except BaseException:
+            self._close()
             halfway = [] if self.hasher is None else self.hasher.new
             abandon(self.root, self.head, [*self.new, *halfway])
             raise
         finally:
+            self._close()
             if self.told is not None:
                 self.told.close()
         return self.report
@@ -227,36 +255,21 @@ class _VolumePublication:
             return
         if self.before.hash != self.hash.number and list(below) != [b""]:
             raise PublicationError(f"{self.root}: another hash is for all of the tree: sign all of it")
-        self.terms = replace(self.terms, known_hash=self.before.hash)
+
+    def _read_before(self) -> None:
+        """Raises `Altered`."""
+        if self.before is not None:
+            self.notes, self.levels = self.before.read()
 
     def _forget(self, why: str) -> None:
         """Nothing of the publication before is used, nor of what was found when it was."""
-        self.before = None
-        self.terms = replace(self.terms, known_hash=None)
-        self.leaves, self.levels = {}, []
+        self._close()
+        (self.directory / self.head.index).unlink(missing_ok=True)
+        self.before = self.notes = None
+        self.levels = []
         self.report = Report(self.root, self.report.volume, self.report.label, self.report.generation)
         self.report.ended_before = self.ended_before
         self.report.whole.append((b"", why))
-
-    def _find(self, below: Sequence[bytes]) -> dict[bytes, Found]:
-        """What is in the tree, and that what is known of it was signed by one of the keys.
-
-        Whoever can write to the metadata can have put something else there. So the rows that are used again make
-        leaves, and nothing is done with what was found before those of all rows have folded to the head (fim-st-3).
-        Raises `Altered`.
-        """
-        found = {one.path: one for one in self._go_through(below)}
-        if self.before is not None:
-            hash = hash_by_number(self.before.hash)
-            self.leaves = self.before.leaves(found)
-            every = b"".join(self.leaves.values())
-            claim = self.before.volume
-            if len(every) != claim.entries * hash.length:
-                raise Altered("what was published before was altered")
-            self.levels = levels(hash, every)
-            if root_of(hash, self.levels) != claim.root:
-                raise Altered("what was published before was altered")
-        return found
 
     def renew(self) -> Report:
         """The present head again, with other times."""
@@ -283,9 +296,9 @@ class _VolumePublication:
             with closing(VolumeIndex(target, writable=True)) as index:
                 index.begin()
                 self._put_certificates(index)
-                self._put_head(index, volume.entries, volume.root)
+                self._put_head(index, volume.entries, volume.root, self.before.extension)
                 index.commit()
-            put_head(self.root, self.head, [target, self._nodes])
+            self._put_in_place([target, self._nodes])
         except BaseException:
             abandon(self.root, self.head, ())
             raise
@@ -315,7 +328,7 @@ class _VolumePublication:
         self.report.links = counts.get(EntryType.LINK, 0)
         self.report.directories = counts.get(EntryType.DIRECTORY, 0)
 
-    def _go_through(self, below: Sequence[bytes]) -> Iterable[Found]:
+    def _go_through(self, below: Sequence[bytes]) -> Iterator[Found]:
         plan: Plan = {}
         for path in below:
             names = path.split(b"/") if path else []
@@ -326,11 +339,14 @@ class _VolumePublication:
             if not names:
                 plan[b""] = None
         previous = None if self.before is None else self.before.index
-        directories = Directories(self.root, previous, self.terms, self.private, progress=self.progress, told=self.told)
+        directories = Directories(
+            self.root, previous, self.terms, self.private, self.notes, progress=self.progress, told=self.told
+        )
         self.hasher = directories.hasher
-        for one in go_through(directories, plan):
-            self._take(one)
-            yield one
+        with closing(go_through(directories, plan)) as every:
+            for one in every:
+                self._take(one)
+                yield one
 
     def _take(self, one: Found) -> None:
         report = self.report
@@ -344,6 +360,8 @@ class _VolumePublication:
         report.whole += one.whole
         self.made += one.made
         self.new += one.new
+        if not one.same:
+            self._put_rows(one)
 
     def _says_the_same(self) -> bool:
         """Whether a head that would be made now says what the present one does, times apart."""
@@ -358,117 +376,101 @@ class _VolumePublication:
 
     # putting it together
 
-    def _publish(self, found: dict[bytes, Found]) -> None:
-        target = self.directory / self.head.index
-        if self.before is not None:
-            shutil.copyfile(self.before.index, target)
-        index = VolumeIndex(target, writable=True)
-        try:
+    def _opened(self) -> VolumeIndex:
+        """The new index, which begins as the one before."""
+        if self.index is None:
+            target = self.directory / self.head.index
+            if self.before is not None:
+                shutil.copyfile(self.before.index, target)
+            self.index = VolumeIndex(target, writable=True)
             if self.before is None:
-                index.create()
-            index.begin()
-            places, removed = self._places(found)
-            self._put_rows(index, found, places, removed)
-            entries, root = self._put_nodes(found, places)
-            self._put_certificates(index)
-            self._put_head(index, entries, root)
-            index.commit()
-            used = index.kept_trees()
-        finally:
-            index.close()
-        trees = self.directory / TREES
+                self.index.create()
+            self.index.begin()
+        return self.index
+
+    def _put_rows(self, one: Found) -> None:
+        """What was found in a directory goes to the new index at once, and is not kept in memory."""
+        index = self._opened()
+        if self.before is not None:
+            index.remove_all_in(one.path)
+        if one.note is not None:
+            index.put(one.path, one.rows, one.note)
+            index.put_trees(one.trees)
+        one.rows, one.trees = [], []
+
+    def _publish(self, found: dict[bytes, Found]) -> None:
+        index = self._opened()
+        notes = self._arrange(index, found)
+        made = self._put_nodes(found, notes)
+        self._put_certificates(index)
+        noted = Extension(NOTES, False, digest_of(self.hash, notes, made))
+        entries = sum(note.count for note in notes.values())
+        self._put_head(index, entries, root_of(self.hash, made), noted)
+        index.commit()
+        used = index.kept_trees()
+        self._close()
+        target, trees = self.directory / self.head.index, self.directory / TREES
         moving = None if self.told is None else self.told.moving
-        put_head(self.root, self.head, [*self.made, trees, target, self._nodes], moving)
+        self._put_in_place([*self.made, trees, target, self._nodes], moving)
         self.report.generation = self.head.generation
         self._count(target)
         remove_trees(self.directory, used, self.previous)
+
+    def _close(self) -> None:
+        if self.index is not None:
+            self.index.close()
+            self.index = None
 
     def _put_certificates(self, index: VolumeIndex) -> None:
         for key in self.keys:
             for der in (key.certificate.der, *key.issuers):
                 index.put_certificate(hashlib.sha256(der).digest(), der)
 
-    def _put_head(self, index: VolumeIndex, entries: int, root: bytes) -> None:
+    def _put_in_place(self, parts: Iterable[Path], moving: Replacement | None = None) -> None:
+        self.head = replace(self.head, digest=file_digest(self.directory / self.head.index))
+        put_head(self.root, self.head, parts, moving)
+
+    def _put_head(self, index: VolumeIndex, entries: int, root: bytes, notes: Extension | None) -> None:
         claim = Volume(self.head.volume, self.head.label, self.when, entries, root)
-        statement = encode_statement(Statement(self.hash.number, claim))
+        statement = encode_statement(Statement(self.hash.number, claim, () if notes is None else (notes,)))
         index.put_head(encode_record(statement, [key.sign(statement) for key in self.keys]), self.hash.number)
 
     @property
     def _nodes(self) -> Path:
         return self.directory / (self.head.nodes or "")
 
-    def _places(self, found: dict[bytes, Found]) -> tuple[dict[bytes, tuple[int, int]], list[bytes]]:
-        """Every directory that has entries, in order: the position of its first, and how many. And those gone."""
-        old = self._counts()
-        places: dict[bytes, tuple[int, int]] = {}
+    def _arrange(self, index: VolumeIndex, found: dict[bytes, Found]) -> dict[bytes, DirectoryNote]:
+        """Every directory that has entries, in order. Those that are gone are removed from the new index."""
+        old = {} if self.notes is None else self.notes.directories
+        notes: dict[bytes, DirectoryNote] = {}
         alive: set[bytes] = set()
-        removed: list[bytes] = []
-        at = 0
         for path in sorted(old.keys() | found.keys(), key=lambda path: path.replace(b"/", b"\0")):
             parent, _, name = path.rpartition(b"/")
-            above = found.get(parent) if path else None
+            one, above = found.get(path), found.get(parent) if path else None
             if path and (parent not in alive or (above is not None and not above.same and name not in above.below)):
-                removed.append(path)
+                if one is None:
+                    self.report.removed += index.count_files(path)
+                index.remove_all_in(path)
                 continue
             alive.add(path)
-            one = found.get(path)
-            count = old.get(path, 0) if one is None or one.same else len(one.rows)
-            if count:
-                places[path] = at, count
-            elif path in old:
-                removed.append(path)
-            at += count
-        return places, removed
+            note = old.get(path) if one is None or one.same else one.note
+            if note is not None:
+                notes[path] = note
+        index.arrange(first_of(notes))
+        return notes
 
-    def _counts(self) -> dict[bytes, int]:
-        """By directory, how many entries the publication before has in it."""
-        if self.before is None:
-            return {}
-        length = hash_by_number(self.before.hash).length
-        return {path: len(leaves) // length for path, leaves in self.leaves.items()}
-
-    def _put_rows(
-        self, index: VolumeIndex, found: dict[bytes, Found], places: dict[bytes, tuple[int, int]], removed: list[bytes]
-    ) -> None:
-        old = dict(zip(self.leaves, accumulate(self._counts().values(), initial=0), strict=False))
-        for path in removed:
-            if path not in found:
-                self.report.removed += index.count_files(path)
-            index.remove_all_in(path)
-        moved: list[tuple[bytes, bytes, int]] = []
-        """Runs of neighbouring directories whose rows stay: the first, the last, and by how much they move."""
-        open_run = False
-        for path, (first, _) in places.items():
-            one = found.get(path)
-            if one is not None and not one.same:
-                index.remove_all_in(path)
-                index.put(path, first, one.rows)
-                index.put_trees(one.trees)
-                open_run = False
-                continue
-            by = first - old[path]
-            if open_run and moved[-1][2] == by:
-                moved[-1] = moved[-1][0], path, by
-            else:
-                moved.append((path, path, by))
-            open_run = True
-        for low, high, by in moved:
-            if by:
-                index.move(low, high, by)
-
-    def _put_nodes(self, found: dict[bytes, Found], places: dict[bytes, tuple[int, int]]) -> tuple[int, bytes]:
-        """The number of entries, and the root."""
+    def _put_nodes(self, found: dict[bytes, Found], notes: Iterable[bytes]) -> list[bytes]:
+        """The tree over what is in these directories."""
         leaves: list[bytes] = []
-        is_same_hash = self.terms.known_hash == self.hash.number
-        for path in places:
+        is_same_hash = self.notes is not None and self.notes.hash == self.hash.number
+        for path in notes:
             one = found.get(path)
             if one is not None and not one.same:
                 leaves.append(one.leaves)
-            elif is_same_hash:
-                leaves.append(self.leaves[path])
+            elif is_same_hash and self.notes is not None:
+                leaves.append(self.notes.leaves_in(path))
             else:
                 raise PublicationError("another hash needs all of the tree to be signed")
-        every = b"".join(leaves)
-        made = levels(self.hash, every, self.levels if is_same_hash else ())
+        made = levels(self.hash, b"".join(leaves), self.levels if is_same_hash else ())
         write_nodes(self._nodes, made)
-        return len(every) // self.hash.length, root_of(self.hash, made)
+        return made

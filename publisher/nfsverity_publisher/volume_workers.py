@@ -2,15 +2,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The directories of a tree, gone through by several processes.
 
-A directory is the unit of work: what a process sends back for one is rows and leaves for many files, so that the
-one who puts them together has little to do for each.
+A process gets a few directories, goes on into those below them, and after a while gives back what it has not come
+to, for any process to go on with. So the one who puts all together has little to do for each, whether directories
+are large or small, and however uneven the tree is.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from nfsverity_proto.errors import NfsVerityError
@@ -23,24 +24,30 @@ if TYPE_CHECKING:
 
 Plan = dict[bytes, set[bytes] | None]
 """Directories to begin with: which of their names are meant, or None for all of them and all below."""
-AHEAD = 4
-"""Directories that each process has waiting."""
+Waiting = list[tuple[bytes, frozenset[bytes] | None]]
+"""Directories to go through, the next one last; with names, nothing but these."""
+AHEAD = 2
+"""What each process has waiting, of what it is given at once."""
+GIVEN_MAX = 64
+"""Directories that are given at once."""
+ENTRIES, BYTES = 2_000, 2**22
+"""Looked at, or hashed, until a process answers: some 10 ms."""
 
 
-def go_through(directories: Directories, plan: Plan) -> Iterator[Found]:
+def go_through(directories: Directories, plan: Plan) -> Generator[Found, None, None]:
     """Every directory of a plan, and below it, in any order. Raises `PublicationError`, `StoreError`, `OSError`."""
     jobs = directories.terms.jobs
     alone = jobs < 2 or directories.told is not None
     return _alone(directories, plan) if alone else _together(directories, plan, jobs)
 
 
-def _next(plan: Plan, found: Found) -> list[tuple[bytes, frozenset[bytes] | None]]:
+def _next(plan: Plan, found: Found) -> Waiting:
     """What follows from a directory: those in it that were meant, each with the names that are meant there.
 
     The first is the last one here, as `pop` gives it: so all is gone through in the order of the volume, in which
     what is below one directory comes together, and rows are read by one query.
     """
-    following = []
+    following: Waiting = []
     for name in reversed(found.directories):
         path = found.path + b"/" + name if found.path else name
         only = plan.get(path)
@@ -48,12 +55,12 @@ def _next(plan: Plan, found: Found) -> list[tuple[bytes, frozenset[bytes] | None
     return following
 
 
-def _start(plan: Plan) -> list[tuple[bytes, frozenset[bytes] | None]]:
+def _start(plan: Plan) -> Waiting:
     only = plan[b""]
     return [(b"", None if only is None else frozenset(only))]
 
 
-def _alone(directories: Directories, plan: Plan) -> Iterator[Found]:
+def _alone(directories: Directories, plan: Plan) -> Generator[Found, None, None]:
     waiting = _start(plan)
     try:
         while waiting:
@@ -64,12 +71,33 @@ def _alone(directories: Directories, plan: Plan) -> Iterator[Found]:
         directories.close()
 
 
-def _together(directories: Directories, plan: Plan, jobs: int) -> Iterator[Found]:
+def _some(directories: Directories, plan: Plan, waiting: Waiting) -> list[Found]:
+    """Some of those that wait, and of what is below them; the rest is left there."""
+    done: list[Found] = []
+    entries = size = 0
+    while waiting and entries < ENTRIES and size < BYTES:
+        found = directories.go_through(*waiting.pop())
+        waiting += _next(plan, found)
+        done.append(found)
+        entries += 1 + len(found.rows) + found.unchanged
+        size += sum(count for _, count in found.hashed)
+    return done
+
+
+def _given(waiting: Waiting, jobs: int) -> Waiting:
+    """What one of the processes gets of those that wait: little where there is little, so that none has nothing."""
+    count = min(GIVEN_MAX, 1 + len(waiting) // (2 * jobs))
+    given = waiting[-count:]
+    del waiting[-count:]
+    return given
+
+
+def _together(directories: Directories, plan: Plan, jobs: int) -> Generator[Found, None, None]:
     from multiprocessing.connection import wait
 
     context: Any = multiprocessing.get_context(start_method())
     forks = context.get_start_method() == "fork"
-    arguments = (directories.root, directories.previous_path, directories.terms, directories.private)
+    made_of = (directories.root, directories.previous_path, directories.terms, directories.private, directories.notes)
     pipes: list[Connection] = []
     processes = []
     large: list[Found] = []
@@ -78,7 +106,7 @@ def _together(directories: Directories, plan: Plan, jobs: int) -> Iterator[Found
             ours, theirs = context.Pipe()
             pipes.append(ours)
             process = context.Process(
-                target=_work, args=(theirs, tuple(pipes) if forks else (), arguments), daemon=True
+                target=_work, args=(theirs, tuple(pipes) if forks else (), made_of, plan), daemon=True
             )
             with interrupts_ignored():
                 process.start()
@@ -89,24 +117,26 @@ def _together(directories: Directories, plan: Plan, jobs: int) -> Iterator[Found
         while waiting or any(outstanding.values()):
             for pipe in sorted(pipes, key=outstanding.__getitem__):
                 while waiting and outstanding[pipe] < AHEAD:
-                    pipe.send(waiting.pop())
+                    pipe.send(_given(waiting, jobs))
                     outstanding[pipe] += 1
             ready = wait([pipe for pipe in pipes if outstanding[pipe]])
             for pipe in [pipe for pipe in pipes if pipe in ready]:
                 try:
-                    found = pipe.recv()
+                    answer = pipe.recv()
                 except (EOFError, ConnectionResetError):
                     raise OSError("a process that hashed files ended early") from None
-                if isinstance(found, Exception):
-                    raise found
+                if isinstance(answer, Exception):
+                    raise answer
+                done, left = answer
                 outstanding[pipe] -= 1
-                for path, size in found.hashed:  # by the file, as there is a pipe between
-                    directories.done(path, size)
-                waiting += _next(plan, found)
-                if found.large:
-                    large.append(found)
-                else:
-                    yield found
+                waiting += left
+                for found in done:
+                    for path, size in found.hashed:  # by the file, as there is a pipe between
+                        directories.done(path, size)
+                    if found.large:
+                        large.append(found)
+                    else:
+                        yield found
         for found in large:
             yield directories.hash_large(found)
     finally:
@@ -118,16 +148,17 @@ def _together(directories: Directories, plan: Plan, jobs: int) -> Iterator[Found
             process.join()
 
 
-def _work(pipe: Connection, inherited: tuple[Connection, ...], arguments: tuple[Any, ...]) -> None:
-    """A process: answers each directory with what it found, or with the error that ends all."""
+def _work(pipe: Connection, inherited: tuple[Connection, ...], made_of: tuple[Any, ...], plan: Plan) -> None:
+    """A process: answers with what it found and what it left, or with the error that ends all."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who started it stops it
     for other in inherited:  # so that a pipe ends with its reader
         other.close()
     try:
         try:
-            directories = Directories(*arguments, leave_large=True)
+            directories = Directories(*made_of, leave_large=True)
             while True:
-                pipe.send(directories.go_through(*pipe.recv()))
+                waiting = pipe.recv()
+                pipe.send((_some(directories, plan, waiting), waiting))
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return
         except (NfsVerityError, OSError) as error:

@@ -58,20 +58,6 @@ class Database:
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
-    def _query(self, sql: str, *values: object) -> sqlite3.Cursor:
-        """For `_some`."""
-        try:
-            return self._db.execute(sql, values)
-        except sqlite3.Error as error:
-            raise self._failed(error) from error
-
-    def _some(self, cursor: sqlite3.Cursor, count: int) -> list[Any]:
-        """The next rows of a query."""
-        try:
-            return cursor.fetchmany(count)
-        except sqlite3.Error as error:
-            raise self._failed(error) from error
-
     def _rows(self, sql: str, *values: object) -> Iterator[Any]:
         """The rows one after the other, not all of them in memory."""
         try:

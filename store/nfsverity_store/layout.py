@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`.nfsverity/` at the root of a published tree: what is in it, and how a reader finds it.
 
-    head           JSON, one line: format, volume, label, generation, the name of the index; of a volume, of the nodes
+    head           JSON, one line: format, volume, label, generation, the name of the index; of a volume, of
+                   the nodes, and a digest of the index
     index-…        SQLite; never changed once a head names it
     nodes-…        the tree over the entries of a volume
     trees/…        kept trees of large files, named by their root
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -52,6 +54,9 @@ class Head:
     index: str
     nodes: str | None = None
     """The nodes of a volume; None where each file has a record of its own."""
+    digest: str | None = None
+    """SHA-256 of a volume's index in hexadecimal, by which its publisher finds damage; whoever can write there can
+    write this, too."""
 
     def encode(self) -> bytes:
         value = {
@@ -63,6 +68,8 @@ class Head:
         }
         if self.nodes is not None:
             value["nodes"] = self.nodes
+        if self.digest is not None:
+            value["digest"] = self.digest
         return json.dumps(value).encode() + b"\n"
 
 
@@ -86,6 +93,12 @@ def head_path(root: Path) -> Path:
     return root / DIRECTORY / "head"
 
 
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal. Raises `OSError`."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def read_head(root: Path) -> Head:
     """The head of the tree published at `root`. Raises `NotPublished`, `StoreError`."""
     path = head_path(root)
@@ -105,6 +118,7 @@ def read_head(root: Path) -> Head:
             int(value["generation"]),
             str(value["index"]),
             nodes,
+            None if value.get("digest") is None else str(value["digest"]),
         )
         if len(head.volume) != 16 or not _names(head.index, "index-") or not (nodes is None or _names(nodes, "nodes-")):
             raise ValueError("a field is out of range")

@@ -4,12 +4,12 @@
 
 A row has what the statement of kind *content* says, from which that is made again when it is asked for. The
 parent is kept as entries are ordered by it (0x00 for "/"), so that the order of the rows is that of the volume.
+A row has its place among those of its directory only: so all other rows stay when a directory gets one more.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,16 +24,20 @@ from .layout import StoreError
 
 _SCHEMA = """
 CREATE TABLE entry (
-    parent BLOB NOT NULL, name BLOB NOT NULL, position INTEGER NOT NULL, type INTEGER NOT NULL,
+    parent BLOB NOT NULL, name BLOB NOT NULL, place INTEGER NOT NULL, type INTEGER NOT NULL,
     executable INTEGER, target BLOB, size INTEGER, mtime INTEGER, ctime INTEGER, inode INTEGER,
     unit_log2 INTEGER, root BLOB, kept TEXT,
     PRIMARY KEY (parent, name)) WITHOUT ROWID;
+CREATE TABLE directory (
+    parent BLOB PRIMARY KEY, first INTEGER, count INTEGER NOT NULL, units INTEGER NOT NULL,
+    seen BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE tree (root BLOB NOT NULL, unit_log2 INTEGER NOT NULL, nodes BLOB NOT NULL,
     PRIMARY KEY (root, unit_log2)) WITHOUT ROWID;
 CREATE TABLE head (record BLOB NOT NULL, hash INTEGER NOT NULL);
 """
-_COLUMNS = "parent, name, position, type, executable, target, size, mtime, ctime, inode, unit_log2, root, kept"
-_REST = "name, type, executable, target, size, mtime, ctime, inode, unit_log2, root, kept"
+_REST = "type, executable, target, size, mtime, ctime, inode, unit_log2, root, kept"
+_ENTRY = f"SELECT parent, name, first + place, {_REST} FROM entry CROSS JOIN directory USING (parent)"  # noqa: S608 - our own words
+"""Entries with their positions; the join is one that SQLite does not turn round."""
 
 
 class Row(NamedTuple):
@@ -55,6 +59,18 @@ class Row(NamedTuple):
 
 RowValues = tuple[Any, ...]
 """What a `Row` has, as it comes from the database: for those who read very many."""
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryNote:
+    """What the publisher noted of a directory that is not empty."""
+
+    count: int
+    """Of its entries."""
+    units: int
+    """The unit sizes of its files: each its bit, 2^unit_log2."""
+    seen: bytes
+    """A digest of what was seen of it when it was signed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,18 +149,17 @@ class VolumeIndex(Database):
         return self.at(key_of(parent, name))
 
     def at(self, key: Key) -> VolumeEntry | None:
-        rows = self._execute(f"SELECT {_COLUMNS} FROM entry WHERE parent = ? AND name = ?", *key)  # noqa: S608 - our own words
+        rows = self._execute(f"{_ENTRY} WHERE parent = ? AND name = ?", *key)
         return _volume_entry(rows[0]) if rows else None
 
     def around(self, key: Key, most: int) -> list[VolumeEntry]:
         """The last entry below a place, where there is one, and those from there on: `most` in all."""
         before = self._execute(
-            f"SELECT {_COLUMNS} FROM entry WHERE (parent, name) < (?, ?)"  # noqa: S608 - our own words
-            " ORDER BY parent DESC, name DESC LIMIT 1",
+            f"{_ENTRY} WHERE (parent, name) < (?, ?) ORDER BY parent DESC, name DESC LIMIT 1",
             *key,
         )
         behind = self._execute(
-            f"SELECT {_COLUMNS} FROM entry WHERE (parent, name) >= (?, ?) ORDER BY parent, name LIMIT ?",  # noqa: S608 - our own words
+            f"{_ENTRY} WHERE (parent, name) >= (?, ?) ORDER BY parent, name LIMIT ?",
             *key,
             most - len(before),
         )
@@ -153,7 +168,7 @@ class VolumeIndex(Database):
     def children(self, parent: bytes, after: bytes = b"", most: int = -1) -> list[VolumeEntry]:
         """What is in a directory, by name, above `after`."""
         rows = self._execute(
-            f"SELECT {_COLUMNS} FROM entry WHERE parent = ? AND name > ? ORDER BY name LIMIT ?",  # noqa: S608 - our own words
+            f"{_ENTRY} WHERE parent = ? AND name > ? ORDER BY name LIMIT ?",
             *(parent.replace(b"/", b"\0"), after, most),
         )
         return [_volume_entry(row) for row in rows]
@@ -180,7 +195,7 @@ class VolumeIndex(Database):
 
     def all(self) -> Iterator[VolumeEntry]:
         """Every entry, in order."""
-        for row in self._rows(f"SELECT {_COLUMNS} FROM entry ORDER BY parent, name"):  # noqa: S608 - our own words
+        for row in self._rows(f"{_ENTRY} ORDER BY parent, name"):
             yield _volume_entry(row)
 
     def below(self, path: bytes) -> Iterator[VolumeEntry]:
@@ -190,7 +205,7 @@ class VolumeIndex(Database):
             return
         low = path.replace(b"/", b"\0")
         rows = self._rows(
-            f"SELECT {_COLUMNS} FROM entry WHERE parent = ? OR (parent >= ? AND parent < ?) ORDER BY parent, name",  # noqa: S608 - our own words
+            f"{_ENTRY} WHERE parent = ? OR (parent >= ? AND parent < ?) ORDER BY parent, name",
             *(low, low + b"\0", low + b"\1"),
         )
         for row in rows:
@@ -202,30 +217,15 @@ class VolumeIndex(Database):
             EntryType(type): count for type, count in self._execute("SELECT type, count(*) FROM entry GROUP BY type")
         }
 
-    def directories(self) -> dict[bytes, int]:
-        """Every directory that is not empty, in the order of the volume, and how many entries are in it."""
-        rows = self._execute("SELECT parent, count(*) FROM entry GROUP BY parent ORDER BY parent")
-        return {parent.replace(b"\0", b"/"): count for parent, count in rows}
+    def notes(self) -> dict[bytes, DirectoryNote]:
+        """Of every directory that is not empty, in the order of the volume."""
+        rows = self._execute("SELECT parent, count, units, seen FROM directory ORDER BY parent")
+        return {parent.replace(b"\0", b"/"): DirectoryNote(*note) for parent, *note in rows}
 
-    def directory_rows(self) -> Callable[[bytes], list[RowValues]]:
-        """Gives what is in a directory, by name; of directories in the volume's order, by one query for all."""
-        places = {path: (place, count) for place, (path, count) in enumerate(self.directories().items())}
-        query = f"SELECT {_REST} FROM entry WHERE parent >= ? ORDER BY parent, name"  # noqa: S608 - our own words
-        following = -1
-        """The place of the directory that the rows go on with."""
-        rows: sqlite3.Cursor
-
-        def of(path: bytes) -> list[RowValues]:
-            nonlocal following, rows
-            place, count = places.get(path, (-1, 0))
-            if not count:
-                return []
-            if place != following:
-                rows = self._query(query, path.replace(b"/", b"\0"))
-            following = place + 1
-            return self._some(rows, count)
-
-        return of
+    def rows_in(self, path: bytes) -> list[RowValues]:
+        """What is in a directory, by name."""
+        key = path.replace(b"/", b"\0")
+        return self._execute(f"SELECT name, {_REST} FROM entry WHERE parent = ? ORDER BY name", key)  # noqa: S608 - our own words
 
     def tree(self, root: bytes, unit_log2: int) -> bytes | None:
         """The kept tree of some content, where it is small."""
@@ -242,21 +242,24 @@ class VolumeIndex(Database):
         )
         super().commit()
 
-    def put(self, parent: bytes, first: int, rows: Iterable[Row]) -> None:
-        """All of one directory, of which nothing is there yet; `first` is the position of its first entry."""
+    def put(self, parent: bytes, rows: Iterable[Row], note: DirectoryNote) -> None:
+        """All of one directory, of which nothing is there yet; where its entries begin is said by `arrange`."""
         key = parent.replace(b"/", b"\0")
-        values = ((key, row.name, position, *row[1:]) for position, row in enumerate(rows, first))
+        values = ((key, row.name, place, *row[1:]) for place, row in enumerate(rows))
         holders = ", ".join("?" * 13)
-        self._execute_many(f"INSERT INTO entry ({_COLUMNS}) VALUES ({holders})", values)  # noqa: S608 - our own words
+        self._execute_many(f"INSERT INTO entry (parent, name, place, {_REST}) VALUES ({holders})", values)  # noqa: S608 - our own words
+        self._execute("INSERT INTO directory VALUES (?, NULL, ?, ?, ?)", key, note.count, note.units, note.seen)
+
+    def arrange(self, first: Mapping[bytes, int]) -> None:
+        """The positions of the first entries of directories."""
+        values = ((position, parent.replace(b"/", b"\0")) for parent, position in first.items())
+        self._execute_many("UPDATE directory SET first = ? WHERE parent = ?", values)
 
     def remove_all_in(self, parent: bytes) -> None:
         """Forget what is in one directory, not what is below it."""
-        self._execute("DELETE FROM entry WHERE parent = ?", parent.replace(b"/", b"\0"))
-
-    def move(self, first: bytes, last: bytes, by: int) -> None:
-        """Other positions for all in the directories from one to another, in their order."""
-        places = first.replace(b"/", b"\0"), last.replace(b"/", b"\0")
-        self._execute("UPDATE entry SET position = position + ? WHERE parent >= ? AND parent <= ?", by, *places)
+        key = parent.replace(b"/", b"\0")
+        for table in ("entry", "directory"):
+            self._execute(f"DELETE FROM {table} WHERE parent = ?", key)  # noqa: S608 - our own words
 
     def count_files(self, parent: bytes) -> int:
         """The number of files in a directory, not below it."""

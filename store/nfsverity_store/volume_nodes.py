@@ -10,7 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Callable, Iterable, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 from nfsverity_proto.hashes import Hash
@@ -88,6 +88,23 @@ def write_nodes(path: Path, made: Iterable[bytes]) -> None:
         file.writelines(made)
 
 
+def read_levels(path: Path, hash: Hash, entries: int) -> list[bytes]:
+    """What `write_nodes` wrote, read once. Raises `StoreError` where it has not the length that is due."""
+    starts = _starts(entries, hash.length) if entries else [0]
+    try:
+        with path.open("rb") as file:
+            data = file.read(starts[-1] + 1)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error
+    if len(data) != starts[-1]:
+        raise StoreError(_not_due(path, entries))
+    return [data[start:end] for start, end in pairwise(starts)]
+
+
+def _not_due(path: Path, entries: int) -> str:
+    return f"{path} has not the length of the nodes of {entries} entries"
+
+
 def _starts(entries: int, length: int) -> list[int]:
     """Where each level begins, in bytes, and where the last one ends."""
     widths = [width(entries, level) for level in range(height(entries) + 1)]
@@ -103,7 +120,7 @@ class VolumeNodes:
         try:
             with path.open("rb") as file:
                 if os.fstat(file.fileno()).st_size != self._starts[-1]:
-                    raise StoreError(f"{path} has not the length of the nodes of {entries} entries")
+                    raise StoreError(_not_due(path, entries))
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if entries else None
         except OSError as error:
             raise StoreError(f"{path} cannot be read: {error}") from error

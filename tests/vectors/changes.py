@@ -105,8 +105,8 @@ CLAUSES: dict[str, tuple[str, ...]] = {
     "change-attestation-type": ("fim-rec-3", "fim-rec-5", "fim-ver-6"),
     "change-extension-order": ("fim-ext-1", "fim-dec-1"),
     "change-extension-critical": ("fim-ver-4",),
-    "change-signed-extension": ("fim-ext-2",),
-    "change-signed-extension-critical": ("fim-ext-2", "fim-ver-4"),
+    "change-signed-extension": ("fim-ext-2", "fim-ext-3"),
+    "change-signed-extension-critical": ("fim-ext-2", "fim-ext-3", "fim-ver-4"),
     "change-format": ("fim-dec-5", "fim-fmt-2"),
     "change-kind-other": ("fim-kind-1", "fim-kind-2"),
     "change-signed-kind": ("fim-kind-1",),
@@ -376,11 +376,11 @@ class Changes:
             yield str(length), f"a root of {length} bytes", self.field(root=(root_of(1) * 2)[:length])
 
     def extension_added(self) -> Iterator[Change]:
-        for slug, item in (("0", (0, 0, b"")), ("max", (HIGH, 0, b"x" * 1024))):
+        for slug, item in (("0", (0, 0, b"")), ("notes", (1, 0, b"n" * 32)), ("max", (HIGH, 0, b"x" * 1024))):
             yield slug, "an extension that is not critical", self.field(extensions=[item])
 
     def extension_critical(self) -> Iterator[Change]:
-        for slug, item in (("0", (0, 1, b"")), ("max", (HIGH, 1, b"x" * 1024))):
+        for slug, item in (("0", (0, 1, b"")), ("notes", (1, 1, b"n" * 32)), ("max", (HIGH, 1, b"x" * 1024))):
             yield slug, "a critical extension", self.field(extensions=[item])
 
     def extension_bool(self) -> Iterator[Change]:

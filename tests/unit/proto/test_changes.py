@@ -396,7 +396,7 @@ def test_every_signed_field_has_rows_signed_again_and_not() -> None:
         assert {row["change"].startswith("re-signed") for row in ROWS if row["field"] == name} == {False, True}, name
 
 
-@pytest.mark.spec("fim-ver-4", "fim-dec-1", "fim-st-6", "fim-ext-2", "fim-proof-9", "fim-policy-6")
+@pytest.mark.spec("fim-ver-4", "fim-dec-1", "fim-st-6", "fim-ext-2", "fim-ext-3", "fim-proof-9", "fim-policy-6")
 @pytest.mark.parametrize("row", ROWS, ids=[row["id"] for row in ROWS])
 @settings(max_examples=50)
 @given(data=st.data())

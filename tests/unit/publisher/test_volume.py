@@ -11,6 +11,7 @@ import sqlite3
 import stat
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,13 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nfsverity_proto.hashes import BLAKE3, SHA256, hash_by_number
-from nfsverity_proto.record import decode_record
-from nfsverity_proto.statement import Kind, Volume, decode_statement
+from nfsverity_proto.record import decode_record, encode_record
+from nfsverity_proto.statement import Kind, Volume, decode_statement, encode_statement
 from nfsverity_publisher.keys import SigningKey, load_signing_key, make_key
 from nfsverity_publisher.lock import PublicationError
 from nfsverity_publisher.transaction import Options, Report
-from nfsverity_publisher.volume import publish_volume
-from nfsverity_store.layout import DIRECTORY, StoreError, read_head
+from nfsverity_publisher.volume import publish_volume, renew
+from nfsverity_store.layout import DIRECTORY, StoreError, file_digest, head_path, read_head
 from nfsverity_store.volume_index import VolumeEntry, VolumeIndex
 from nfsverity_store.volume_nodes import VolumeNodes
 from oracle import merkle, volumes
@@ -380,6 +381,96 @@ def test_a_damaged_head_is_told(tree: Path, key: SigningKey) -> None:
         sign(tree, key)
 
 
+def alter(tree: Path, statement: str, *values: object) -> None:
+    """The index, and with it what the head file says of it: as whoever can write there may do."""
+    head = read_head(tree)
+    path = tree / DIRECTORY / head.index
+    with contextlib.closing(sqlite3.connect(path)) as index, index:
+        assert index.execute(statement, values).rowcount == 1
+    head_path(tree).write_bytes(replace(head, digest=file_digest(path)).encode())
+
+
+@pytest.mark.spec("fim-ext-4")
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE directory SET seen = zeroblob(32) WHERE parent = x'61'",
+        "UPDATE directory SET count = count + 1 WHERE parent = x'61'",
+        "UPDATE directory SET count = 'many' WHERE parent = x'61'",
+        "UPDATE directory SET units = units + 1 WHERE parent = x'61'",
+        "UPDATE directory SET parent = x'7878' WHERE parent = x'61'",
+        "DELETE FROM directory WHERE parent = x'61'",
+        "INSERT INTO directory VALUES (x'7878', 0, 1, 0, zeroblob(32))",
+    ],
+)
+def test_notes_that_are_not_those_of_the_head_are_not_used(
+    tree: Path, key: SigningKey, statement: str, jobs: int
+) -> None:
+    sign(tree, key)
+    settle(tree, key)
+    alter(tree, statement)
+    (tree / "z").write_bytes(b"new")
+    with pytest.raises(PublicationError, match="sign all of the tree"):
+        sign(tree, key, b"z")
+    report = sign(tree, key, jobs=jobs)
+    assert [path for path, _ in report.whole] == [b""]
+    assert report.unchanged == 0
+    check(tree)
+
+
+@pytest.mark.spec("fim-ext-4")
+def test_a_changed_file_that_the_index_says_is_as_it_was_is_signed_as_it_is(tree: Path, key: SigningKey) -> None:
+    """Though its directory is read again, as another file in it has changed."""
+    sign(tree, key)
+    settle(tree, key)
+    before = os.stat(tree / "a/b/deep")
+    (tree / "a/b/deep").write_bytes(b"DEEP")
+    os.utime(tree / "a/b/deep", ns=(before.st_atime_ns, before.st_mtime_ns))
+    (tree / "a/b/beside").write_bytes(b"new")
+    after = os.stat(tree / "a/b/deep")
+    assert (after.st_size, after.st_mtime_ns, after.st_ino) == (before.st_size, before.st_mtime_ns, before.st_ino)
+    alter(tree, "UPDATE entry SET ctime = ? WHERE name = ?", after.st_ctime_ns, b"deep")
+    report = sign(tree, key)
+    assert [path for path, _ in report.whole] == [b""]
+    check(tree)
+
+
+@pytest.mark.spec("fim-ext-4")
+def test_what_was_signed_without_notes_is_read_again(tree: Path, key: SigningKey) -> None:
+    sign(tree, key)
+    settle(tree, key)
+    head = read_head(tree)
+    with contextlib.closing(VolumeIndex(tree / DIRECTORY / head.index, writable=True)) as index:
+        record, number = index.head()
+        statement = decode_statement(decode_record(record).statement, Kind.VOLUME)
+        bare = encode_statement(replace(statement, extensions=()))
+        index.put_head(encode_record(bare, [key.sign(bare)]), number)
+    head_path(tree).write_bytes(replace(head, digest=None).encode())
+    report = sign(tree, key)
+    assert [path for path, _ in report.whole] == [b""]
+    check(tree)
+
+
+@pytest.mark.spec("fim-ext-4")
+def test_a_head_that_was_renewed_has_the_notes_of_the_one_before(tree: Path, key: SigningKey) -> None:
+    sign(tree, key)
+    settle(tree, key)
+    renew(tree, [key], Options(not_after=2**40))
+    report = sign(tree, key, not_after=2**40)
+    assert (report.signed, report.unchanged, report.bytes_hashed, report.whole) == (0, 7, 0, [])
+
+
+@pytest.mark.spec("fim-st-3")
+def test_damage_in_what_did_not_change_is_found(tree: Path, key: SigningKey) -> None:
+    sign(tree, key)
+    settle(tree, key)
+    with contextlib.closing(sqlite3.connect(tree / DIRECTORY / read_head(tree).index)) as index, index:
+        assert index.execute("UPDATE entry SET place = 7 WHERE name = ?", (b"deep",)).rowcount == 1
+    assert [path for path, _ in sign(tree, key).whole] == [b""]
+    check(tree)
+
+
 @pytest.mark.spec("fim-st-3")
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_what_somebody_put_into_the_metadata_is_not_signed_again(tree: Path, key: SigningKey, jobs: int) -> None:
@@ -426,9 +517,9 @@ def test_what_is_altered_while_the_tree_is_gone_through_is_not_signed(
     assert claim.root == volumes.root(merkle.SHA256, due)
 
 
-@pytest.mark.spec("fim-st-3")
+@pytest.mark.spec("fim-st-3", "fim-ext-4")
 @pytest.mark.parametrize(
-    "alter",
+    "statement",
     [
         "UPDATE entry SET type = 7 WHERE name = ?",
         "UPDATE entry SET size = -1 WHERE name = ?",
@@ -442,14 +533,20 @@ def test_what_is_altered_while_the_tree_is_gone_through_is_not_signed(
     ],
 )
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_rows_that_nobody_has_put_are_not_taken_over(tree: Path, key: SigningKey, alter: str, jobs: int) -> None:
+@pytest.mark.parametrize("hidden", [False, True])
+def test_rows_that_nobody_has_put_are_not_taken_over(
+    tree: Path, key: SigningKey, statement: str, jobs: int, hidden: bool
+) -> None:
+    """Where the head file says that the index is another, and where it does not."""
     sign(tree, key)
     settle(tree, key)
-    with contextlib.closing(sqlite3.connect(tree / DIRECTORY / read_head(tree).index)) as index, index:
-        assert index.execute(alter, (b"deep",)).rowcount == 1
+    digest = read_head(tree).digest
+    alter(tree, statement, b"deep")
+    if not hidden:
+        head_path(tree).write_bytes(replace(read_head(tree), digest=digest).encode())
     (tree / "a" / "b" / "beside").write_bytes(b"new")
     with pytest.raises(PublicationError, match="sign all of the tree"):
-        sign(tree, key, b"z")
+        sign(tree, key, b"a/b/beside")
     report = sign(tree, key, jobs=jobs)
     assert [path for path, _ in report.whole] == [b""]
     assert report.unchanged == 0

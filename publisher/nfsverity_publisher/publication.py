@@ -44,7 +44,7 @@ from nfsverity_store.layout import (
 from nfsverity_store.revocation import PublishedRevocation
 from nfsverity_store.update import NotTakenOver
 
-from .content import Before, Hashed, Hasher, Place, signed_by
+from .content import Before, Hashed, Hasher, Place, seen_of, signed_by
 from .keys import SigningKey
 from .lock import PublicationError, locked
 from .private import PrivateKeys
@@ -333,7 +333,7 @@ class _Publication:
         fd = open_file(name, above)
         try:
             status = os.fstat(fd)
-            seen = Seen.of(status)
+            seen = seen_of(status)
             hashed = self._content(fd, path, seen, known)
             if Seen.of(os.fstat(fd)) != seen:
                 raise Changed
@@ -354,7 +354,7 @@ class _Publication:
         try:
             status = os.fstat(fd)
             self.private.check(status, replacement.source, replacement.source_name, os.fsencode(replacement.above))
-            seen = Seen.of(status)
+            seen = seen_of(status)
             hashed = self._content(fd, path, seen, known, (replacement.above, (replacement.source_name,)))
             if Seen.of(os.fstat(fd)) != seen:
                 raise Changed

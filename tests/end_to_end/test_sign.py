@@ -208,6 +208,19 @@ def test_a_file_that_cannot_be_read_is_reported_and_the_others_are_signed(
     assert report["failed"] == [{"path": "a.txt", "reason": "Permission denied"}]
 
 
+@pytest.mark.parametrize("form", [[], ["--per-file"]])
+def test_a_time_that_cannot_be_kept_is_reported_and_the_others_are_signed(
+    nfsverity: Any, alice: Any, tree: Path, form: list[str]
+) -> None:
+    os.utime(tree / "a.txt", (0, 13_569_465_600))  # 2400-01-01
+    if (tree / "a.txt").stat().st_mtime < 13_569_465_600:
+        pytest.skip("the file system has no such times")
+    report = one(nfsverity.json("sign", *alice.options, *form, tree, status=4))
+    assert report["signed"] == FILES - 1
+    assert [failed["path"] for failed in report["failed"]] == ["a.txt"]
+    assert "after 2262-04-11" in report["failed"][0]["reason"]
+
+
 def test_a_name_that_is_too_deep_is_reported_and_the_others_are_signed(nfsverity: Any, alice: Any, tree: Path) -> None:
     at = os.open(tree, os.O_RDONLY)
     for _ in range(257):

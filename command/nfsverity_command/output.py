@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -116,6 +116,16 @@ def seconds_text(seconds: int) -> str:
 def time_text(time: Time) -> str:
     whole = seconds_text(time.seconds)
     return f"{whole[:-1]}.{time.nseconds:09}Z" if time.nseconds and whole.endswith("Z") else whole
+
+
+PATHS_MAX = 10
+"""Of many files, those that people are told by name."""
+
+
+def path_lines(paths: Sequence[bytes]) -> list[str]:
+    """The first of many paths, and how many more there are."""
+    more = [f"and {len(paths) - PATHS_MAX:,} more"] if len(paths) > PATHS_MAX else []
+    return [*map(shown, paths[:PATHS_MAX]), *more]
 
 
 def count_text(count: int, one: str, many: str | None = None) -> str:

@@ -20,12 +20,10 @@ from nfsverity_store.revocation import PublishedRevocation
 
 from .belief import Belief
 from .failure import error_fields
-from .output import count_text, name_fields, percent_encoded, printable, seconds_text, shown
+from .output import count_text, name_fields, path_lines, percent_encoded, printable, seconds_text, shown
 from .record_report import RecordReport, hash_name, judge, judged_fields, judged_lines, verdict
 
 WHAT = {PUBLIC_KEY: "key", VERSION: "version"}
-PATHS_MAX = 10
-"""Files to be signed again that people are told by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +114,5 @@ def text(view: RevocationView) -> str:
     if view.invalid:
         files = count_text(len(view.invalid), "file does not", "files do not")
         rows.append(("invalid", f"{files} verify any more: sign with another key, or sign other content"))
-        rows += [("", shown(path)) for path in view.invalid[:PATHS_MAX]]
-        if len(view.invalid) > PATHS_MAX:
-            rows.append(("", f"and {len(view.invalid) - PATHS_MAX:,} more"))
+        rows += [("", line) for line in path_lines(view.invalid)]
     return printable("\n".join(f"{name:<11} {line}".rstrip() for name, line in rows))

@@ -12,7 +12,7 @@ import click
 from .expiry import end_of
 from .failure import Exit, error_fields, say, status_of, tell
 from .frame import Command
-from .output import count_text, name_fields, seconds_text, shown, write_json
+from .output import count_text, name_fields, path_lines, seconds_text, shown, write_json
 from .parameters import DAY, HASHES, NEW_VOLUME, RANGE, UNIT_SIZE
 from .signing import KEY_HELP, key_files, load_keys
 
@@ -64,6 +64,7 @@ if TYPE_CHECKING:
         "trees.bytes_hashed": "decimal string",
         "trees.skipped": "special files, and links where each file has its record: path (or path_base64) and reason",
         "trees.failed": "files without a new record: path (or path_base64) and reason",
+        "trees.revoked": "files that the tree's revocation takes back and that are as before: path (or path_base64)",
         "trees.changed": "files whose content is another than the last time, with:",
         "trees.changed.path": "or path null and path_base64",
         "trees.changed.path_base64": "only where that is not UTF-8",
@@ -238,6 +239,7 @@ def _publish(
 
     from nfsverity_proto.errors import NfsVerityError
     from nfsverity_publisher.form import publish
+    from nfsverity_publisher.revocation import revoked_paths
     from nfsverity_publisher.transaction import Report
     from nfsverity_publisher.volume import renew
 
@@ -253,10 +255,11 @@ def _publish(
                 report = renew(root, keys, options, private, waiting)
             else:
                 report = publish(root, below, keys, options, lambda _, count: shows.add(count), private, waiting)
+        revoked = revoked_paths(root)
     except (NfsVerityError, OSError) as error:
         error.add_note(str(root))
         tell(error)
-        return status_of(error), {**_fields(Report(root)), "form": None, "error": error_fields(error)}
+        return status_of(error), {**_fields(Report(root), []), "form": None, "error": error_fields(error)}
     if report.ended_before is not None:
         say(
             f"nfsverity: {root}: before, it would have expired at {seconds_text(report.ended_before)}; now it does not"
@@ -267,8 +270,8 @@ def _publish(
     for path, reason in report.failed:
         say(f"nfsverity: {os.fsdecode(os.path.join(os.fsencode(root), path))}: not signed: {reason}")
     if not as_json:
-        click.echo(_text(report, show_changes))
-    return Exit.LOCAL if report.failed else Exit.OK, _fields(report)
+        click.echo(_text(report, revoked, show_changes))
+    return Exit.LOCAL if report.failed else Exit.OK, _fields(report, revoked)
 
 
 def _size(path: Path) -> int | None:
@@ -286,7 +289,7 @@ def _form_lines(report: Report) -> list[str]:
     return [f"form        volume of {files}, {links}, {directories}"]
 
 
-def _text(report: Report, show_changes: bool) -> str:
+def _text(report: Report, revoked: list[bytes], show_changes: bool) -> str:
     import os
 
     lines = [
@@ -304,6 +307,10 @@ def _text(report: Report, show_changes: bool) -> str:
     if report.failed:
         lines.append(f"failed      {count_text(len(report.failed), 'file')}, without a new record:")
         lines += [f"            {shown(path)} ({reason})" for path, reason in report.failed]
+    if revoked:
+        files = count_text(len(revoked), "file was taken back and is", "files were taken back and are")
+        lines.append(f"revoked     {files} as before: readers refuse that, until it is other content or removed:")
+        lines += [f"            {line}" for line in path_lines(revoked)]
     if show_changes:
         lines.append(f"changed     {count_text(len(report.changes), 'file')}:")
         for change in report.changes:
@@ -319,7 +326,7 @@ def _text(report: Report, show_changes: bool) -> str:
     return "\n".join(lines)
 
 
-def _fields(report: Report) -> dict[str, Any]:
+def _fields(report: Report, revoked: list[bytes]) -> dict[str, Any]:
     import os
 
     return {
@@ -337,6 +344,7 @@ def _fields(report: Report) -> dict[str, Any]:
         "bytes_hashed": str(report.bytes_hashed),
         "skipped": [{**name_fields("path", path), "reason": reason} for path, reason in report.skipped],
         "failed": [{**name_fields("path", path), "reason": reason} for path, reason in report.failed],
+        "revoked": [name_fields("path", path) for path in revoked],
         "changed": [
             {
                 **name_fields("path", change.path),

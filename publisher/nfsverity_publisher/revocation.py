@@ -23,6 +23,7 @@ from nfsverity_proto.revocation import Revoked
 from nfsverity_proto.statement import (
     GENERATION_MAX,
     NO_END,
+    VERSION,
     Item,
     Revocation,
     Statement,
@@ -177,13 +178,24 @@ def invalid_paths(index: Published, items: Iterable[Item]) -> Iterator[bytes]:
     if isinstance(index, VolumeView) and (_all_by(index.record, signers) or revoked.tag(index.tag)):
         yield from (path for path, _ in index.files())
         return
+    if isinstance(index, VolumeView):
+        if any(item.what == VERSION for item in revoked.items):
+            yield from (entry.path for entry in index.below(b"") if entry.is_file and revoked.tag(index.tag_of(entry)))
+        return
     for path, entry in index.files():
         if entry.record is None:
             continue
         statement = decode_record(entry.record).statement
-        by_them = not isinstance(index, VolumeView) and _all_by(entry.record, signers)
-        if by_them or revoked.tag(tag_of(statement, decode_statement(statement).hash)):
+        if _all_by(entry.record, signers) or revoked.tag(tag_of(statement, decode_statement(statement).hash)):
             yield path
+
+
+def revoked_paths(root: Path) -> list[bytes]:
+    """The files of a published tree that its own revocation takes back. Raises `StoreError`."""
+    head, index = open_published(root)
+    with contextlib.closing(index):
+        claim = PublishedRevocation(root).claim(head.volume)
+        return [] if claim is None else list(invalid_paths(index, claim.items))
 
 
 def _all_by(data: bytes, signers: Container[Fingerprint]) -> bool:

@@ -131,6 +131,10 @@ class VolumeView:
         membership = Membership(self.tag, self._range(found.position, [found]))
         return encode_record(found.statement(self.hash), [membership_attestation(membership)])
 
+    def tag_of(self, found: VolumeEntry) -> Tag:
+        """The tag of a file."""
+        return Tag(self.hash.number, self.hash.digest(found.statement(self.hash)))
+
     def around(self, key: Key, most: int) -> list[VolumeEntry]:
         """The last entry below a place, where there is one, and those from there on: `most` in all."""
         return self._index.around(key, most)

@@ -89,6 +89,23 @@ def test_a_version_by_its_file_and_by_its_tag(nfsverity: Any, alice: Any, signed
         nfsverity("revoke", *alice.options, "--revoke-version", wrong, signed, status=status)
 
 
+@pytest.mark.parametrize("form", ["signed", "records"])
+def test_signing_says_what_stays_revoked(nfsverity: Any, alice: Any, request: Any, form: str) -> None:
+    tree: Path = request.getfixturevalue(form)
+    for name in ("a.txt", "empty"):
+        nfsverity("revoke", *alice.options, "--revoke-version", tree / name, tree)
+    (report,) = nfsverity.json("sign", *alice.options, tree)["trees"]
+    assert report["revoked"] == [{"path": "a.txt"}, {"path": "empty"}]
+    (tree / "a.txt").write_bytes(b"mended")
+    (tree / "empty").unlink()
+    (report,) = nfsverity.json("sign", *alice.options, tree)["trees"]
+    assert report["revoked"] == []
+    nfsverity("revoke", *alice.options, "--revoke-version", tree / "a.txt", tree)
+    said = nfsverity("sign", *alice.options, tree).text
+    assert "1 file was taken back and is as before: readers refuse that" in said
+    assert "            a.txt\n" in said
+
+
 def test_a_listing_names_what_is_revoked(nfsverity: Any, alice: Any, signed: Path, serve: Any) -> None:
     url = serve(signed).url
     nfsverity("revoke", *alice.options, "--revoke-version", signed / "a.txt", signed)

@@ -92,7 +92,11 @@ def _read(bench: Bench, tree: Path) -> None:
             rate = count / seconds
             name = f"{what} {count:,} files over the network, verified"
             bench.report(name, "3,000 files/s at least", f"{rate:,.0f} files/s", rate >= 3000)
-        firsts = (os.path.relpath(os.path.join(at, sorted(files)[0]), tree) for at, _, files in os.walk(tree) if files)
+        firsts = (
+            os.path.relpath(os.path.join(at, name), tree)
+            for at, _, files in os.walk(tree)
+            for name in [name for name in sorted(files) if not os.path.islink(os.path.join(at, name))][:1]
+        )
         paths = bench.folder / "members"
         paths.write_text("".join(path + "\n" for path in islice((path for path in firsts if path.isascii()), 1, 200)))
         found = float(bench.reader("member", url, bench.certificate, str(paths), "20")) * 1e6

@@ -19,7 +19,6 @@ from nfsverity_client.trust_store import Bindings
 from nfsverity_proto.entry import Entry, kind_of
 from nfsverity_proto.errors import (
     Absent,
-    IsRevoked,
     Unsigned,
     VerificationError,
     WrongKind,
@@ -41,6 +40,7 @@ from nfsverity_proto.verification import (
     Verifier,
     accept_revocation,
     check_freshness,
+    check_revoked,
     verify_head,
     verify_record,
 )
@@ -251,8 +251,7 @@ class LocalRecords:
         else:
             raise self._without_member(path, head.verified)
         check_head(head.verified, allowed, self.trust, now, algorithms)
-        if revoked.tag(verified.tag):
-            raise IsRevoked(f"the version with tag {verified.tag} is revoked")
+        check_revoked(verified, revoked)
         check_freshness(revoked, now)
         for gate, rule in rules:
             rule.check(verified, gate, now)

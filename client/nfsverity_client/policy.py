@@ -100,7 +100,10 @@ def parse_policy(data: bytes, path: Path) -> UserPolicy:
     try:
         if len(data) > FILE_MAX:
             raise ValueError(f"it is longer than {FILE_MAX} bytes")
-        text = data.decode()
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            raise ValueError("it is not UTF-8") from None
         value = tomllib.loads(text)
         lines = key_lines(text)
     except (ValueError, RecursionError) as error:

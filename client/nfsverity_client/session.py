@@ -19,7 +19,6 @@ from nfsverity_proto import messages as m
 from nfsverity_proto.errors import (
     Absent,
     Equivocation,
-    IsRevoked,
     NoCertificate,
     NotMember,
     OtherHead,
@@ -49,6 +48,7 @@ from nfsverity_proto.verification import (
     Verifier,
     accept_revocation,
     check_freshness,
+    check_revoked,
     check_validity,
     signers_to_fetch,
     verify_head,
@@ -272,8 +272,7 @@ class Session(Calls):
         for_volume = (revoked or self._revocations or Revoked(self.settings.revoked)).of(verified.volume)
         algorithms, expected = narrowed(rules, self.settings.algorithms, expected)
         check_head(head, expected, self.settings.trust, now, algorithms)
-        if for_volume.tag(verified.tag):
-            raise IsRevoked(f"the version with tag {verified.tag} is revoked")
+        check_revoked(verified, for_volume)
         check_freshness(for_volume, now)
         for gate, rule in rules:
             rule.check(verified, gate, now)

@@ -4,3 +4,4 @@
 
 NAME, DISTRIBUTION = "nfsverity", "nfs-verity"
 COMPLETION_VARIABLE = "_NFSVERITY_COMPLETE"
+STANDARD_OUTPUT = "standard output"

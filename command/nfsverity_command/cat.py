@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import ending
+from . import STANDARD_OUTPUT, ending
 from .caching import CACHE_FIELDS, cache_data_option, cache_option, caching
 from .checked import unverified_text
 from .failure import Exit, LocalProblem, about, say
@@ -150,8 +150,12 @@ def _writer() -> Callable[[memoryview], Awaitable[None]]:
 
 
 def _write_all(data: memoryview) -> None:
-    while data:
-        data = data[os.write(STDOUT, data) :]
+    try:
+        while data:
+            data = data[os.write(STDOUT, data) :]
+    except OSError as error:
+        error.filename = STANDARD_OUTPUT
+        raise
 
 
 async def _write_here(data: memoryview) -> None:

@@ -9,6 +9,7 @@ most derived class that has one is taken.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -98,6 +99,21 @@ def fit_advice(error: BaseException, options: Iterable[str | None]) -> None:
             one.advice = otherwise
 
 
+_OF_LOCAL_FILES = {
+    "absent": "if it belongs to the volume, sign the tree again",
+    "hidden": "the tree is not whole: get it anew from where it came, or sign it as it is",
+    "wrong-kind": "what lies here is not the record of a file: get the tree anew from where it came",
+    "wrong-path": "its metadata has another file's record; files that moved must be signed again",
+    "not-member": "its metadata is damaged: get the tree anew from where it came, or sign it again",
+    "other-head": "its metadata is of two states of the volume: get the tree anew from where it came, or sign it again",
+}
+"""Advice by verdict, where no server is asked."""
+_STANDARD_ERRORS = {
+    errno.EEXIST: "remove it first, or choose another name",
+    errno.ENOSPC: "make room there, or choose another place",
+}
+
+
 STATUS_TEXTS = {
     "NOT_FOUND": "there is no such file or directory",
     "NOT_DIRECTORY": "what is named as a directory is a file",
@@ -129,9 +145,19 @@ def classified(error: BaseException) -> tuple[Exit, str, str]:
     for cls in type(error).__mro__:
         found = TABLE.get(f"{cls.__module__}.{cls.__qualname__}")
         if found is not None:
-            advice = getattr(error, "advice", "") or found[2]
-            return found[0], found[1], advice
+            return found[0], found[1], _advice_of(error) or found[2]
     return TABLE["builtins.BaseException"]
+
+
+def _advice_of(error: BaseException) -> str:
+    """What the error itself says is to be done."""
+    advice: str = getattr(error, "advice", "")
+    verdict, where = getattr(error, "verdict", None), getattr(error, "where", None)
+    if verdict in _OF_LOCAL_FILES and advice == type(error).advice and str(where).startswith("file:"):  # type: ignore[attr-defined]
+        return _OF_LOCAL_FILES[verdict]
+    if not advice and isinstance(error, OSError) and error.errno is not None:
+        return _STANDARD_ERRORS.get(error.errno, "")
+    return advice
 
 
 def status_of(error: BaseException) -> Exit:
@@ -222,7 +248,8 @@ def error_text(error: BaseException) -> str:
     status, kind, advice = classified(error)
     file = _file_of(error)
     text = str(error) if kind == "verification" else _message_of(error, kind)
-    if file is not None and file not in text:
+    of_system = isinstance(error, OSError) and bool(error.strerror)  # a text that names nothing
+    if file is not None and (of_system or file not in text):
         text = f"{file}: {text}"
     if status is Exit.INTERNAL:
         text = f"internal error: {text}"

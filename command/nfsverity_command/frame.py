@@ -28,6 +28,11 @@ STATUSES = {
     70: "a mistake in nfsverity itself",
     130: "interrupted",
 }
+OF_SOME = {
+    5: "`diff`: there are differences; readers: a rule of the policy let something pass that did not verify",
+    6: "`diff`: there is nothing by which to compare the two",
+}
+"""What some commands alone end with, for the help of all together."""
 WEIGHTS = "Where several of 1 and 3 to 6 apply, it is the lowest."
 
 
@@ -106,7 +111,7 @@ class Commands(click.Group):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Exit status"):
-            formatter.write_dl([(str(status), text) for status, text in STATUSES.items()])
+            formatter.write_dl([(str(status), text) for status, text in sorted({**STATUSES, **OF_SOME}.items())])
             formatter.write_text(WEIGHTS)
         super().format_epilog(ctx, formatter)
 

@@ -141,7 +141,11 @@ def remove_others(destination: Path, parent: int) -> None:
 
 @contextlib.contextmanager
 def opened(directory: Path) -> Iterator[int]:
-    fd = os.open(directory, DIRECTORY_FLAGS)
+    try:
+        fd = os.open(directory, DIRECTORY_FLAGS)
+    except FileNotFoundError as error:
+        error.advice = "make that directory first"  # type: ignore[attr-defined] # as those of `failure.TABLE`
+        raise
     try:
         yield fd
     finally:

@@ -9,8 +9,9 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
-from . import COMPLETION_VARIABLE, DISTRIBUTION, NAME, ending
+from . import COMPLETION_VARIABLE, DISTRIBUTION, NAME, STANDARD_OUTPUT, ending
 
 GARBAGE = 50_000
 """Objects made before garbage is looked for: imports make many, and none of them garbage."""
@@ -21,8 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gc.set_threshold(GARBAGE)
     given = list(sys.argv[1:] if arguments is None else arguments)
     _occupy_descriptors()
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names can have what its encoding has not
-        sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        _name_output(sys.stdout)
     if given == ["--version"]:  # what is asked most often by programs waits for nothing else
         from importlib.metadata import version
 
@@ -37,6 +38,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise
     except BaseException as error:  # noqa: BLE001 - the boundary: each has its status and its text
         return _failed(error, given)
+
+
+def _name_output(stream: io.TextIOWrapper) -> None:
+    """Errors of writing to standard output say where they come from; and names can have what its encoding has not."""
+    if stream.fileno() != 1:
+        stream.reconfigure(errors="backslashreplace")
+        return
+    raw = _Output(1, "wb", closefd=False)
+    buffer: Any = io.BufferedWriter(raw) if isinstance(stream.buffer, io.BufferedWriter) else raw
+    lines, through = stream.line_buffering, stream.write_through
+    sys.stdout = io.TextIOWrapper(
+        buffer, stream.encoding, "backslashreplace", line_buffering=lines, write_through=through
+    )
+
+
+class _Output(io.FileIO):
+    """Standard output."""
+
+    def write(self, data: Any, /) -> Any:
+        try:
+            return super().write(data)
+        except OSError as error:
+            error.filename = STANDARD_OUTPUT
+            raise
 
 
 def _run(given: list[str]) -> int:
@@ -60,8 +85,9 @@ def _failed(error: BaseException, given: Sequence[str]) -> int:
     try:
         status = failure.report(error, given)
         _flush()
-    except OSError:  # neither can it be told
+    except OSError:  # neither can it be told, or what is still to be written cannot be
         status = failure.status_of(error)
+        _abandon_output()
     if status is failure.Exit.BROKEN_PIPE:
         _abandon_output()
     return status
@@ -74,7 +100,7 @@ def _flush() -> None:
 
 
 def _abandon_output() -> None:
-    """Nobody reads it any more: what is still buffered must not be an error of the interpreter's end."""
+    """Nobody gets it any more: what is still buffered must not be an error of the interpreter's end."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.close(null)

@@ -14,7 +14,7 @@ def check_name(name: bytes) -> bytes:
     if not 1 <= len(name) <= NAME_MAX:
         raise ValueError(f"a name of {len(name)} bytes")
     if name in (b".", b"..") or b"/" in name or b"\0" in name:
-        raise ValueError(f"{name!r} is not a name")
+        raise ValueError(f'"{name.decode(errors="backslashreplace")}" is not a name')
     return name
 
 

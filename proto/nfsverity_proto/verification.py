@@ -501,7 +501,9 @@ def check_version(
 def check_revoked(verified: Verified, revoked: Revoked) -> None:
     """The first part of step 11, which is all of it for a member: its tag is not one that is revoked."""
     if revoked.tag(verified.tag):
-        raise IsRevoked(f"the version with tag {verified.tag} is revoked")
+        error = IsRevoked(f"the version with tag {verified.tag} is revoked")
+        error.advice = "ask the publisher for a newer version"
+        raise error
 
 
 def _marks_of(

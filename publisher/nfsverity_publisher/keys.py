@@ -23,6 +23,7 @@ from nfsverity_store.layout import naming
 
 from .lock import PublicationError
 
+_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 _DESCRIPTORS = "/proc/self/fd"
 _GENERATE: dict[str, Callable[[], Any]] = {
     "ed25519": ed25519.Ed25519PrivateKey.generate,
@@ -200,9 +201,11 @@ def load_signing_key(key_file: Path, certificate_file: Path) -> SigningKey:
     Raises `OSError`, and `ValueError` that says which of the two files is not what it should be.
     """
     try:
-        key = serialization.load_pem_private_key(key_file.read_bytes(), None)
+        data = key_file.read_bytes()
+        key = serialization.load_pem_private_key(data, None)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{key_file} is not a private key in PEM without a password: {error}") from error
+        why = "it holds a certificate" if _CERTIFICATE in data else error
+        raise ValueError(f"{key_file} is not a private key in PEM without a password: {why}") from error
     certificate, issuers = load_certificates(certificate_file)
     try:
         return SigningKey(key, certificate, issuers)
@@ -213,7 +216,10 @@ def load_signing_key(key_file: Path, certificate_file: Path) -> SigningKey:
 def load_certificates(file: Path) -> tuple[Certificate, tuple[bytes, ...]]:
     """The certificate that comes first in a file, and the DER of those behind it. Raises `OSError`, `ValueError`."""
     try:
-        chain = x509.load_pem_x509_certificates(file.read_bytes())
+        data = file.read_bytes()
+        if b"PRIVATE KEY-----" in data and _CERTIFICATE not in data:
+            raise ValueError("it holds a private key")
+        chain = x509.load_pem_x509_certificates(data)
         der, *issuers = [certificate.public_bytes(serialization.Encoding.DER) for certificate in chain]
         return parse_certificate(der), tuple(issuers)
     except ValueError as error:

@@ -124,7 +124,8 @@ def read_head(root: Path) -> Head:
             raise ValueError("a field is out of range")
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
-            f"{path} is damaged: get {root / DIRECTORY} anew from where the tree came, or remove it and sign again"
+            f"{path} is damaged: get {root / DIRECTORY} anew from where the tree came; or remove this file, and sign"
+            " the tree again with the volume ID that its readers know"
         ) from error
     return head
 

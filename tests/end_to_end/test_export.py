@@ -31,7 +31,8 @@ def test_a_file_that_travels_alone(
     nfsverity("sign", *alice.options, "--as-volume" if form == "volume" else "--per-file", tree)
     report = nfsverity.json("export", str(tree / "sub" / "tool"), "-o", str(tmp_path / "out"))
     assert (report["path"], report["form"], report["size"]) == ("sub/tool", form, (tmp_path / "out").stat().st_size)
-    nfsverity("export", tree / "sub" / "tool", "-o", tmp_path / "out", status=4)  # nothing is overwritten
+    refused = nfsverity("export", tree / "sub" / "tool", "-o", tmp_path / "out", status=4)  # nothing is overwritten
+    assert f"{tmp_path / 'out'}: File exists\n  what to do: remove it first, or choose another name" in refused.err
     user, home = elsewhere
     copy = Path(shutil.copy(tree / "sub" / "tool", home / "tool"))
     out = str(tmp_path / "out")

@@ -373,3 +373,12 @@ def test_a_directory_that_the_volume_has_not_is_absent_when_it_is_named(nfsverit
     assert bad(verify(nfsverity, signed / "new" / "below")) == {"new/below": "absent"}
     (signed / "new" / "below" / "file").write_bytes(b"x")
     assert bad(verify(nfsverity, signed / "new" / "below")) == {"new/below": "absent", "new/below/file": "absent"}
+
+
+def test_advice_is_about_this_machine(nfsverity: Any, alice: Any, signed: Path) -> None:
+    (signed / "more").write_bytes(b"nobody signed it")
+    (signed / "a.txt").unlink()
+    result = nfsverity("verify", signed, status=1)
+    assert "what to do: if it belongs to the volume, sign the tree again" in result.err
+    assert "what to do: the tree is not whole" in result.err
+    assert "server" not in result.err

@@ -464,7 +464,13 @@ def test_output_that_cannot_be_written(nfsverity: Any, url: str) -> None:
             process = nfsverity.start(*arguments, stdout=full, stderr=subprocess.PIPE)
             err = process.communicate(timeout=60)[1].decode()
         assert process.returncode == 4
-        assert "No space left" in err
+        assert "nfsverity: standard output: No space left on device\n" in err
+        assert "Exception ignored" not in err
+
+
+def test_a_copy_needs_a_directory_to_go_to(nfsverity: Any, url: str, tmp_path: Path) -> None:
+    result = nfsverity("get", url + "/a.txt", tmp_path / "none" / "copy", status=4)
+    assert f"{tmp_path / 'none'}: No such file or directory\n  what to do: make that directory first" in result.err
 
 
 def test_a_closed_output_is_an_error(nfsverity: Any, url: str) -> None:

@@ -535,8 +535,8 @@ def test_the_same_signer_twice_is_a_mistake(nfsverity: Any, alice: Any, tree: Pa
     [
         ("none", "alice.crt", "none"),
         ("alice.key", "none", "none"),
-        ("alice.crt", "alice.crt", "is not a private key"),
-        ("alice.key", "alice.key", "is not a certificate"),
+        ("alice.crt", "alice.crt", "is not a private key in PEM without a password: it holds a certificate"),
+        ("alice.key", "alice.key", "is not a certificate in PEM: it holds a private key"),
         ("alice.key", "bob.crt", "the key is not the one of the certificate"),
     ],
 )
@@ -546,6 +546,19 @@ def test_keys_that_cannot_be_used_are_named(
     files = {"alice.key": alice.key, "alice.crt": alice.certificate, "bob.crt": bob.certificate, "none": tree / "none"}
     result = nfsverity("sign", "--key", files[key], "--cert", files[certificate], tree, status=4)
     assert says in result.err
+
+
+def test_a_damaged_head_is_replaced_by_one_of_the_same_volume(nfsverity: Any, alice: Any, signed: Path) -> None:
+    volume = nfsverity.json("verify", signed)["files"][0]["volume"]
+    nfsverity("revoke", *alice.options, "--revoke-version", signed / "a.txt", signed)
+    head = signed / ".nfsverity" / "head"
+    head.write_bytes(head.read_bytes()[:20])
+    result = nfsverity("sign", *alice.options, signed, status=4)
+    assert "remove this file, and sign the tree again with the volume ID that its readers know" in result.err
+    head.unlink()
+    report = one(nfsverity.json("sign", *alice.options, "--volume-id", volume, signed))
+    assert (report["volume"], report["revoked"]) == (volume, [{"path": "a.txt"}])
+    assert nfsverity("verify", signed, status=1).err.count("revoked") >= 1
 
 
 @pytest.mark.parametrize("path", ["none", "link", "/dev/null", ".nfsverity"])

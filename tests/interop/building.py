@@ -32,6 +32,7 @@ PROGRAMS = {
     "bulk": ("bulk", "reader", *CLIENT),
     "listing": ("listing", *CLIENT),
     "check": ("check", "arguments", *VERIFIER),
+    "shown": ("shown", "arguments", *VERIFIER),
     "judge": ("judge", "arguments", *VERIFIER),
     "serve": ("serve", "served", "serve_file", "serve_volume", "nodes", "arguments", *FORMAT, "fip_svc"),
     "list": ("list", "fip_clnt"),

@@ -19,7 +19,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from oracle import records, signers, volumes
+from oracle import merkle, records, signers, volumes
 from vectors.form import unpacked
 
 from .building import SPEC
@@ -151,6 +151,60 @@ def exported_verdict(program: Path, folder: Path, given: Json) -> str:
     done = subprocess.run(words, capture_output=True, text=True, timeout=20)
     assert done.stderr == ""
     return done.stdout.split()[-1]
+
+
+def shown(program: Path, folder: Path, given: Json) -> list[str]:
+    """What the program says of a range vector: the outcome, and what is in it."""
+    files = []
+    for at, data in enumerate(given["ranges"] if given["of"] == "list" else [given.get("range", given.get("bytes"))]):
+        (folder / f"range-{at}").write_bytes(unpacked(data))
+        files.append(folder / f"range-{at}")
+    words: list[str | Path] = [program, given["of"]]
+    if given["of"] != "entry":
+        words += [str(given["hash"]), given["entries"], given["root"]]
+    if given["of"] in ("at", "list"):
+        words.append(given["path" if given["of"] == "at" else "parent"])
+    done = subprocess.run([*words, *files], capture_output=True, text=True, timeout=20)
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def due(vector: Json) -> list[str]:
+    """The same by the vector."""
+    if not vector["valid"]:
+        return [vector["outcome"]]
+    output = vector["output"]
+    match vector["input"]["of"]:
+        case "entry":
+            return ["ok", output["leaf"]]
+        case "at":
+            entry = output["entry"]
+            return ["ok", "none" if entry is None else leaf_of(vector["input"]["hash"], entry)]
+        case "list":
+            return ["ok", *output["names"]]
+    return ["ok"]
+
+
+def leaf_of(hash: int, entry: Json) -> str:
+    node = entry["node"]
+    found = volumes.Entry(
+        unpacked(entry["parent"]), unpacked(entry["name"]), node["type"],
+        int(node.get("executable", False)), unpacked(node.get("content", node.get("target", ""))),
+    )  # fmt: skip
+    return merkle.HASHES[hash][1](b"\0" + found.encode()).hex()
+
+
+@pytest.mark.spec("fim-vol-1", "fim-vol-2", "fim-range-1", "fim-range-2", "fim-range-3", "fim-range-4", "fim-dec-1")
+def test_entries_and_ranges(programs: Path, tmp_path: Path) -> None:
+    told = [one for one in load("range") if not any(flag.startswith(NOT_KNOWN) for flag in one.get("flags", ()))]
+    assert {vector["input"]["of"] for vector in told} == {"entry", "range", "at", "list"}
+    assert len(told) > 250
+    different = [
+        f"{vector['id']}: {found} instead of {due(vector)}"
+        for vector in told
+        if (found := shown(programs / "shown", tmp_path, vector["input"])) != due(vector)
+    ]
+    assert not different, different
 
 
 def is_record(given: Json) -> bool:

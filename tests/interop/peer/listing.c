@@ -70,43 +70,27 @@ static void refuse(const char *verdict)
     end_with(verdict);
 }
 
-/* A page of a directory, from behind the name `after` on, which it moves on. True: it is the last. */
-static bool take_page(const fim_range *range, const struct bytes *directory, struct bytes *after)
-{
-    u_int count = range->entries.entries_len, before = 0;
-    bool last = range->first + count == head.statement.claim.fim_claim_u.volume.entries;
-
-    refuse(verify_range(&head, range));
-    if (count > 0 && !begins_at(range, directory, after))
-        refuse(NOT_SHOWN);
-    while (before < count && compare_place(&range->entries.entries_val[before], directory, after) <= 0)
-        before++;
-    for (u_int i = before; i < count; i++) {
-        const fim_entry *entry = &range->entries.entries_val[i];
-        if (entry->parent.fim_path_len != directory->size ||
-            compare(entry->parent.fim_path_val, directory->data, directory->size) != 0)
-            return true; /* fim-range-4 */
-        print_entry(entry);
-        after->size = entry->name.fim_name_len;
-        copy(after->data, entry->name.fim_name_val, after->size);
-    }
-    if (!last && before == count)
-        trouble_with_peer("malformed-reply: a listing that does not go on");
-    return last;
-}
-
 /* False: the head changed. */
 static bool list_directory(const struct bytes *directory)
 {
     char name[255];
     struct bytes after = {name, 0};
-    bool last = false;
+    struct listed page = {0};
 
-    while (!last) {
+    while (!page.last) {
         fip_entries_result result;
+        const fim_range *range;
         if (!ask_entries(directory, &after, &result))
             return false;
-        last = take_page(&result.fip_entries_result_u.ok.range, directory, &after);
+        range = &result.fip_entries_result_u.ok.range;
+        refuse(verify_range(&head, range));
+        if ((range->entries.entries_len > 0 && !begins_at(range, directory, &after)) || /* fip-entries-1 */
+            !take_listed(&head, range, directory, &after, &page))
+            refuse(NOT_SHOWN);
+        for (u_int i = page.first; i < page.end; i++)
+            print_entry(&range->entries.entries_val[i]);
+        if (!page.last && page.first == page.end)
+            trouble_with_peer("malformed-reply: a listing that does not go on");
         FREE(entries, &result);
     }
     return true;

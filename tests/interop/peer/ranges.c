@@ -60,6 +60,9 @@ const char *verify_range(const struct verified *head, const fim_range *range)
     const fim_entry *entries = range->entries.entries_val;
     unsigned char empty[HASH_MAX];
 
+    for (u_int i = 0; i < range->entries.entries_len; i++)
+        if (!is_sound_entry(&entries[i])) /* fim-dec-1 */
+            return "malformed";
     if (range->entries.entries_len == 0) {
         digest(hash, "", 0, empty);
         if (volume->entries != 0 || range->first != 0 || range->proof.proof_len != 0)
@@ -74,8 +77,7 @@ const char *verify_range(const struct verified *head, const fim_range *range)
         const fim_entry *one = &entries[i];
         struct bytes parent = {one->parent.fim_path_val, one->parent.fim_path_len};
         struct bytes name = {one->name.fim_name_val, one->name.fim_name_len};
-        if (!is_sound_entry(one) || (one->node.type == FIM_ENTRY_FILE &&
-                                     one->node.fim_node_u.file.content.fim_hash_len != hash->length))
+        if (one->node.type == FIM_ENTRY_FILE && one->node.fim_node_u.file.content.fim_hash_len != hash->length)
             return "malformed";
         if (i > 0 && compare_place(one - 1, &parent, &name) >= 0)
             return "malformed";
@@ -111,4 +113,31 @@ bool begins_at(const fim_range *range, const struct bytes *parent, const struct 
     if (range->first > 0 && compare_place(&entries[0], parent, name) >= 0)
         return false;
     return count < 2 || compare_place(&entries[1], parent, name) >= 0;
+}
+
+bool take_listed(const struct verified *head, const fim_range *range, const struct bytes *directory, struct bytes *after,
+               struct listed *page)
+{
+    u_int count = range->entries.entries_len;
+    const fim_entry *entries = range->entries.entries_val;
+
+    if (page->next > 0 ? range->first > page->next
+                       : range->first > 0 && compare_place(&entries[0], directory, after) >= 0)
+        return false;
+    page->next = range->first + count;
+    page->last = page->next == head->statement.claim.fim_claim_u.volume.entries;
+    page->first = 0;
+    while (page->first < count && compare_place(&entries[page->first], directory, after) <= 0)
+        page->first++;
+    for (page->end = page->first; page->end < count; page->end++) {
+        const fim_entry *entry = &entries[page->end];
+        if (entry->parent.fim_path_len != directory->size ||
+            compare(entry->parent.fim_path_val, directory->data, directory->size) != 0) {
+            page->last = true;
+            break;
+        }
+        after->size = entry->name.fim_name_len;
+        copy(after->data, entry->name.fim_name_val, after->size);
+    }
+    return true;
 }

@@ -24,7 +24,6 @@ from nfsverity_proto.errors import (
     OtherHead,
     PeerError,
     Rollback,
-    RpcRefused,
     StatusError,
     Unsigned,
     VerificationError,
@@ -393,7 +392,8 @@ class Session(Calls):
     async def _learn_revoked(self, expected: Expected) -> None:
         """Ask what is revoked, once, and keep what is accepted, durably, before anything is judged (fim-rev-15).
 
-        What the server does not say takes back nothing that is known (fim-rev-14). Raises `PeerError`, `StateError`.
+        What the server does not say takes back nothing that is known (fim-rev-14). Raises `PeerError`, `StatusError`,
+        `StateError`.
         """
         if self._revocations is None or self._marks is None or (self._asked and self._offered is None):
             return
@@ -416,12 +416,13 @@ class Session(Calls):
                     self._on_refused(error)  # fim-rev-9
 
     async def _offered_revocation(self, revocations: RevocationStore, expected: Expected) -> bytes | None:
-        """What the server has that is not known here."""
+        """What the server has that is not known here. Raises `StatusError` for one that cannot say (fip-revoke-11)."""
         known = [record for volume in expected.volumes or () if (record := revocations.known(volume)) is not None]
         try:
             return await self.revocation(hashlib.sha256(known[0]).digest() if known else b"")
-        except (StatusError, RpcRefused):  # it cannot say; what is known counts all the same
-            return None
+        except StatusError as error:
+            error.add_note(f"{self.url}: what it revokes")
+            raise
 
     async def _accept(self, marks: MarkStore, revocations: RevocationStore, record: bytes, expected: Expected) -> None:
         if revocations.accepted(record):

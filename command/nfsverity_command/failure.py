@@ -242,8 +242,8 @@ ERROR_FIELDS = {
 """What `error_fields` has, for `--help`."""
 
 
-def error_text(error: BaseException) -> str:
-    """An error for people: the file, what happened, what to do."""
+def error_text(error: BaseException, label: str = "") -> str:
+    """An error for people: the file, what happened, what to do. `label` says what it is, where that is no error."""
     _fitted(error)
     status, kind, advice = classified(error)
     file = _file_of(error)
@@ -253,7 +253,7 @@ def error_text(error: BaseException) -> str:
         text = f"{file}: {text}"
     if status is Exit.INTERNAL:
         text = f"internal error: {text}"
-    return printable(f"nfsverity: {text}" + (f"\n  what to do: {advice}" if advice else ""))
+    return printable(f"nfsverity: {label}{text}" + (f"\n  what to do: {advice}" if advice else ""))
 
 
 def say(text: str) -> None:
@@ -264,6 +264,11 @@ def say(text: str) -> None:
 def tell(error: BaseException) -> None:
     """An error for people, on standard error."""
     click.echo(error_text(error), err=True)
+
+
+def warn(error: BaseException) -> None:
+    """An error that nothing ends with, for people, on standard error."""
+    click.echo(error_text(error, "warning: "), err=True)
 
 
 def debugging(arguments: Sequence[str]) -> bool:

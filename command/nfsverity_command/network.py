@@ -43,7 +43,7 @@ from . import ending
 from .belief import Belief, announce
 from .caching import Caching
 from .checked import Checked, Range
-from .failure import about, tell
+from .failure import about, warn
 from .progress import Meter
 from .record_report import RecordReport, judge_here, judge_member_here
 from .volume_report import Place, VolumeReport, head_report, place_in
@@ -77,7 +77,7 @@ def session_for(
     )
     state = believed.state if remember else None
     cache, units = (None, None) if caching is None else (caching.cache, caching.units)
-    session = Session(url, settings, believed.bindings, announce, cache, state, tell, units)
+    session = Session(url, settings, believed.bindings, announce, cache, state, warn, units)
     if caching is not None:
         caching.sessions.append(session)
     return session

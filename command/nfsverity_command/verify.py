@@ -13,7 +13,7 @@ import click
 from . import ending
 from .caching import CACHE_FIELDS, Caching, cache_option, caching
 from .checked import FILE_FIELDS, Checked, Checks, Range
-from .failure import Exit, error_fields, say, status_of, tell, weightiest
+from .failure import Exit, error_fields, say, status_of, tell, warn, weightiest
 from .frame import Command, policy_options, presentation_option, timeout_option, trust_options
 from .output import count_text, name_fields, printable, write_json
 from .parameters import TARGET
@@ -176,7 +176,7 @@ def _verify_local(path: Path, believed: Belief, checks: Checks, skipped: list[tu
         announce,
         progress=lambda _, count: shows.add(count),
         state=believed.state,
-        refused=tell,
+        refused=warn,
         revoked=believed.revoked,
         gates=believed.gates,
     )

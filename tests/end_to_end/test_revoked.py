@@ -95,6 +95,21 @@ def test_a_version_is_revoked(nfsverity: Any, serve: Callable[..., Any], signed:
     assert nfsverity("cat", f"{url}/a.txt").out == b"mended\n"
 
 
+@pytest.mark.spec("fip-revoke-11")
+def test_a_server_that_cannot_say_what_is_revoked_is_not_read(
+    nfsverity: Any, serve: Callable[..., Any], signed: Path, alice: Any, form: str
+) -> None:
+    nfsverity("revoke", *alice.options, "--revoke-version", signed / "a.txt", signed)
+    (signed / ".nfsverity" / "revocation").write_bytes(b"")
+    url = serve(signed).url
+    judging = [["cat", f"{url}/empty"], ["verify", url], ["get", url, signed.parent / "copy"]]
+    for arguments in [*judging, ["ls", url]] if form == "volume" else judging:
+        result = nfsverity(*arguments, status=3)
+        assert "what it revokes: the server answered IO" in result.err
+        assert arguments[0] == "verify" or result.out == b""
+    assert not (signed.parent / "copy").exists()
+
+
 @pytest.mark.spec("fim-rev-9", "fip-revoke-8")
 def test_a_revocation_of_a_stranger_is_told_and_changes_nothing(
     nfsverity: Any, serve: Callable[..., Any], signed: Path, make_keys: Any, alice: Any
@@ -107,6 +122,7 @@ def test_a_revocation_of_a_stranger_is_told_and_changes_nothing(
     for where in (f"{serve(signed).url}/a.txt", str(signed / "a.txt")):
         result = nfsverity("verify", where)
         assert "1 file verified" in result.text
+        assert "warning: " in result.err
         assert "the revocation" in result.err
         assert "untrusted" in result.err
         assert result.err.count("untrusted") == 1

@@ -12,42 +12,38 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
-from hmac import compare_digest
+from dataclasses import replace
 from pathlib import Path
 
 from nfsverity_proto.entry import EntryType
 from nfsverity_proto.entry_range import verify_range
-from nfsverity_proto.errors import NfsVerityError, VerificationError
+from nfsverity_proto.errors import NfsVerityError
 from nfsverity_proto.hashes import SHA256, hash_by_number
-from nfsverity_proto.record import SIGNATURE, Record, decode_record, encode_record, signature_of
+from nfsverity_proto.record import SIGNATURE, encode_record, signature_of
 from nfsverity_proto.statement import (
     NO_END,
     NOTES,
     Extension,
-    Kind,
     Statement,
     Volume,
     When,
-    decode_statement,
     encode_statement,
 )
 from nfsverity_proto.tree import UNIT_LOG2_DEFAULT
-from nfsverity_store.layout import DIRECTORY, TREES, Head, NotPublished, StoreError, file_digest
+from nfsverity_store.layout import DIRECTORY, TREES, Head, NotPublished, file_digest
 from nfsverity_store.revocation import PublishedRevocation
 from nfsverity_store.volume_index import DirectoryNote, VolumeIndex
-from nfsverity_store.volume_nodes import levels, read_levels, root_of, write_nodes
+from nfsverity_store.volume_nodes import levels, root_of, write_nodes
 from nfsverity_store.volume_view import VolumeView
 
 from .content import Before, Hasher, signed_by
 from .directory import Directories, Found, Progress, Terms, Told
 from .keys import SigningKey
 from .lock import PublicationError, locked
-from .notes import ALTERED, Altered, Notes, digest_of, extension_of, first_of
+from .notes import Altered, Notes, digest_of, first_of
 from .private import PrivateKeys
 from .replacement import Replacement
 from .revocation import check_keys as check_revoked
@@ -65,60 +61,11 @@ from .transaction import (
     put_head,
     remove_trees,
 )
+from .volume_before import volume_before
 from .volume_workers import Plan, go_through
 
+OF_OTHER = "what was published before is of another volume"
 NOT_SIGNED = "what was published before is not by any of these keys"
-
-
-@dataclass(frozen=True, slots=True)
-class _Before:
-    """The publication before: where its parts are, and its head."""
-
-    index: Path
-    nodes: Path
-    hash: int
-    record: Record
-    volume: Volume
-    extension: Extension | None
-    """The one with the digest of the notes."""
-    digest: str | None
-    """Of the index, by the head file."""
-
-    def read(self) -> tuple[Notes, list[bytes]]:
-        """What can be taken over, and the tree over all entries, read once. Raises `Altered`."""
-        hash, noted = hash_by_number(self.hash), self.extension
-        if noted is None:
-            raise Altered("what was published before has no notes of what was seen")
-        if self.digest is not None and file_digest(self.index) != self.digest:
-            raise Altered(ALTERED)
-        try:
-            with closing(VolumeIndex(self.index)) as index:
-                directories = index.notes()
-            made = read_levels(self.nodes, hash, self.volume.entries)
-            digest = digest_of(hash, directories, made)
-        except (StoreError, TypeError, ValueError, AttributeError, struct.error) as error:
-            raise Altered(f"what was published before is damaged: {error}") from error
-        if not compare_digest(noted.value, digest):
-            raise Altered(ALTERED)
-        return Notes.of(self.hash, directories, made[0] if made else b""), made
-
-
-def _before(directory: Path, head: Head | None) -> _Before | None:
-    """None where there is none, or one of another form. Raises `StoreError` for what is damaged."""
-    if head is None or head.nodes is None:
-        return None
-    with closing(VolumeIndex(directory / head.index)) as index:
-        data, _ = index.head()
-        try:
-            record = decode_record(data)
-            statement = decode_statement(record.statement, Kind.VOLUME)
-            claim = statement.claim
-        except VerificationError as error:
-            raise PublicationError(f"{index.path} has a head that cannot be read: {error}") from error
-        if not isinstance(claim, Volume):
-            raise PublicationError(f"{index.path} has a head of another kind")
-        nodes = directory / head.nodes
-        return _Before(index.path, nodes, statement.hash, record, claim, extension_of(statement), head.digest)
 
 
 def publish_volume(
@@ -182,7 +129,7 @@ class _VolumePublication:
         self.progress = progress
         self.private = private
         self.previous = previous_head(root)
-        self.before = _before(self.directory, self.previous)
+        self.before = volume_before(self.directory, self.previous)
         self.now = time.time_ns()
         due = identity(root, self.previous, options, Form.VOLUME, below)
         generation = max(due.generation + 1, self.now // 1000)
@@ -248,10 +195,12 @@ class _VolumePublication:
         """Find out whether the publication before can be signed again without a look at the files."""
         if self.before is None:
             return
-        if not signed_by(self.before.record, self.keys):
+        of_other = self.before.volume.volume != self.head.volume
+        why = OF_OTHER if of_other else None if signed_by(self.before.record, self.keys) else NOT_SIGNED
+        if why is not None:
             if list(below) != [b""]:
-                raise PublicationError(f"{self.root}: {NOT_SIGNED}: sign all of the tree")
-            self._forget(NOT_SIGNED)
+                raise PublicationError(f"{self.root}: {why}: sign all of the tree")
+            self._forget(why)
             return
         if self.before.hash != self.hash.number and list(below) != [b""]:
             raise PublicationError(f"{self.root}: another hash is for all of the tree: sign all of it")

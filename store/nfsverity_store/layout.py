@@ -31,8 +31,9 @@ from nfsverity_proto.path import check_name
 DIRECTORY = ".nfsverity"
 DIRECTORY_BYTES = DIRECTORY.encode()
 TREES = "trees"
-FORMAT, VOLUME_FORMAT = 1, 2
-"""Of what a head is: stand-alone records, a volume."""
+FORMAT, VOLUME_FORMAT = 1, 3
+"""Of what a head is: stand-alone records, a volume (2 was that of an index without notes)."""
+ANEW = "remove this file, and sign the tree again with the volume ID that its readers know"
 HEAD_MAX = 4096
 
 
@@ -110,7 +111,9 @@ def read_head(root: Path) -> Head:
     try:
         value = json.loads(data)
         if value["format"] not in (FORMAT, VOLUME_FORMAT):
-            raise StoreError(f"{path} is of format {value['format']}; this program knows {FORMAT} and {VOLUME_FORMAT}")
+            raise StoreError(
+                f"{path} is of format {value['format']}; this program knows {FORMAT} and {VOLUME_FORMAT}: {ANEW}"
+            )
         nodes = str(value["nodes"]) if value["format"] == VOLUME_FORMAT else None
         head = Head(
             bytes.fromhex(value["volume"]),
@@ -124,8 +127,7 @@ def read_head(root: Path) -> Head:
             raise ValueError("a field is out of range")
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
-            f"{path} is damaged: get {root / DIRECTORY} anew from where the tree came; or remove this file, and sign"
-            " the tree again with the volume ID that its readers know"
+            f"{path} is damaged: get {root / DIRECTORY} anew from where the tree came; or {ANEW}"
         ) from error
     return head
 

@@ -453,6 +453,20 @@ def test_what_was_signed_without_notes_is_read_again(tree: Path, key: SigningKey
 
 
 @pytest.mark.spec("fim-ext-4")
+def test_notes_are_those_of_the_same_volume(tree: Path, key: SigningKey) -> None:
+    sign(tree, key)
+    settle(tree, key)
+    with pytest.raises(PublicationError, match="of another volume: sign all of the tree"):
+        sign(tree, key, b"z", volume=bytes(16))
+    report = sign(tree, key, volume=bytes(16))
+    assert (report.unchanged, [why for _, why in report.whole]) == (
+        0,
+        ["what was published before is of another volume"],
+    )
+    assert check(tree).volume == bytes(16)
+
+
+@pytest.mark.spec("fim-ext-4")
 def test_a_head_that_was_renewed_has_the_notes_of_the_one_before(tree: Path, key: SigningKey) -> None:
     sign(tree, key)
     settle(tree, key)

@@ -55,6 +55,14 @@ def publish(root: Path, head: Head) -> None:
     head_path(root).write_bytes(head.encode())
 
 
+def test_a_head_of_another_format_is_told(tmp_path: Path) -> None:
+    path = head_path(tmp_path)
+    path.parent.mkdir()
+    path.write_bytes(HEAD.encode().replace(b'"format": 1', b'"format": 2'))
+    with pytest.raises(StoreError, match="is of format 2; this program knows 1 and 3: remove this file, and sign"):
+        read_head(tmp_path)
+
+
 HEAD = Head(bytes(range(16)), b"label\xff", 2**63 + 7, "index-7")
 
 

@@ -30,6 +30,7 @@ for at, directories, files in os.walk(sys.argv[1]):
         os.lstat(os.path.join(at, name))
 """
 BOTH = (0, 1)
+LOOP = "sum(number for number in range(10_000_000))"
 
 
 def volumes(bench: Bench) -> None:
@@ -49,7 +50,16 @@ def _publish(bench: Bench, tree: Path) -> None:
         "sign a tree, one core, to find | xargs sha256sum", "1.5 at most", f"{one / plain:.2f}", one <= 1.5 * plain
     )
     two = bench.sign(tree / "any", "--jobs", "2", on=BOTH)
-    bench.report("the same, 2 processes, speed to one", "1.7 at least", f"{one / two:.2f}", one >= 1.7 * two)
+    able = _two_at_once()
+    wanted, found = f"{0.85 * able:.2f} at least", f"{one / two:.2f}"
+    bench.report("the same, 2 processes, speed to one", wanted, found, one >= 0.85 * able * two)
+
+
+def _two_at_once() -> float:
+    """What two processors do here, to one: two that share a core, or that others use, do less than twice as much."""
+    alone = [sys.executable, "-c", LOOP]
+    both = ["sh", "-c", f"'{sys.executable}' -c '{LOOP}' & '{sys.executable}' -c '{LOOP}'; wait"]
+    return 2 * median(lambda: run(alone, 1)) / median(lambda: run(both, BOTH))
 
 
 def _publish_again(bench: Bench, tree: Path) -> None:

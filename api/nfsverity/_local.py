@@ -32,6 +32,7 @@ from nfsverity_proto.policy import Action, Gate, Logged, Rule, WithoutRecord, na
 from nfsverity_proto.verification import (
     Verified,
 )
+from nfsverity_store.content import Descent
 from nfsverity_store.index import IndexEntry
 from nfsverity_store.volume_view import VolumeView
 
@@ -87,6 +88,15 @@ class LocalTree(LocalRecords):
     gates: Gates = ENFORCING
     skipped: list[tuple[bytes, str]] = field(init=False, default_factory=list)
     """Symbolic links and special files that `verify` met: path and what it is. They have no record."""
+    descent: Descent = field(init=False)
+
+    def __post_init__(self) -> None:
+        LocalRecords.__post_init__(self)
+        self.descent = Descent(self.root)
+
+    def close(self) -> None:
+        self.descent.close()
+        LocalRecords.close(self)
 
     def size(self, below: bytes = b"") -> int:
         """Bytes that were signed at a path and below it."""
@@ -343,18 +353,26 @@ class LocalTree(LocalRecords):
             return FileResult(path, error)
         verified = judged.verified
         try:
-            problem, bad = check_content(
-                self.root, path, verified, lambda: self._inline(entry, listed), lambda count: self._done(path, count)
-            )
+            problem, bad = self._check_content(path, verified, lambda: self._inline(entry, listed))
         except OSError as error:
             return FileResult(path, error, (), verified, judged.seen_before, judged.raised)
         if problem is not None:
             problem.where = self.url_of(path)
         return FileResult(path, problem, tuple(bad), verified, judged.seen_before, judged.raised)
 
-    def _done(self, path: bytes, count: int) -> None:
-        if self.progress is not None:
-            self.progress(path, count)
+    def _check_content(
+        self, path: bytes, verified: Verified, inline: Callable[[], bytes | None]
+    ) -> tuple[VerificationError | None, list[BadRange]]:
+        """What is wrong with a file. Raises `OSError`."""
+
+        def done(count: int) -> None:
+            if self.progress is not None:
+                self.progress(path, count)
+
+        problem, bad = check_content(self.root, self.descent, path, verified, inline, done)
+        if problem is not None and self.descent.refresh():  # a directory was replaced since it was opened
+            problem, bad = check_content(self.root, self.descent, path, verified, inline, done)
+        return problem, bad
 
     def _inline(self, entry: IndexEntry | None, listed: Listed | None) -> bytes | None:
         """The kept tree that is in the index itself."""

@@ -15,12 +15,11 @@ from pathlib import Path
 
 from nfsverity_proto.errors import Hidden, Mismatch, VerificationError
 from nfsverity_proto.hashes import Hash, hash_by_number
-from nfsverity_proto.path import split_path
 from nfsverity_proto.proof import split_hashes
 from nfsverity_proto.tree import Shape, root, zero_node
 from nfsverity_proto.verification import Verified
-from nfsverity_store.content import NotRegular, open_below
-from nfsverity_store.hashing import RUN_LOG2, ChangedSize, hash_run, hash_runs, leaves
+from nfsverity_store.content import Descent, NotRegular
+from nfsverity_store.hashing import RUN_LOG2, ChangedSize, hash_run, hash_runs, is_small, leaves, small_root
 from nfsverity_store.kept import kept_tree
 from nfsverity_store.nodes import Nodes
 
@@ -39,6 +38,7 @@ class BadRange:
 
 def check_content(
     base: Path,
+    descent: Descent,
     path: bytes,
     verified: Verified,
     inline: Callable[[], bytes | None],
@@ -46,13 +46,14 @@ def check_content(
 ) -> tuple[VerificationError | None, list[BadRange]]:
     """What is wrong with a file of the tree at `base`. Raises `OSError` where it cannot be read.
 
-    `inline` gives the kept tree that is in the index, and is called where something is wrong; `progress` is told how
-    many more bytes were hashed.
+    `descent` is one of the tree; what lies in a directory that it has open, and that was replaced since, is judged as
+    it was. `inline` gives the kept tree that is in the index, and is called where something is wrong; `progress` is
+    told how many more bytes were hashed.
     """
     tree = verified.content.tree
     shape, hash = tree.shape, hash_by_number(verified.statement.hash)
     try:
-        fd = open_below(base, split_path(path))
+        fd = descent.file(path)
     except (FileNotFoundError, NotADirectoryError):
         if verified.member is not None:  # fim-member-3
             return Hidden("it is missing, and the volume has it", expected="a file", found="nothing"), []
@@ -126,6 +127,10 @@ def _run_top(hash: Hash, shape: Shape, run: list[bytes] | None) -> bytes:
 
 
 def _root(fd: int, shape: Shape, hash: Hash, progress: Callable[[int], None]) -> bytes:
+    if is_small(shape):
+        found = small_root(fd, shape, hash)
+        progress(shape.size)
+        return found
     return root(hash, [_run_top(hash, shape, run) for run in hash_runs(fd, shape, hash, progress)])
 
 

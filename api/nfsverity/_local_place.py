@@ -21,7 +21,12 @@ from nfsverity_store.volume_view import VolumeView
 
 def file_url(path: bytes) -> str:
     """The URL (RFC 8089) of an absolute path."""
-    return "file://" + quote(path, safe="/!$&'()*+,;=:@~")
+    return "file://" + url_path(path)
+
+
+def url_path(path: bytes) -> str:
+    """A path as it is in a URL."""
+    return quote(path, safe="/!$&'()*+,;=:@~")
 
 
 def locate(path: Path) -> tuple[Path, bytes]:

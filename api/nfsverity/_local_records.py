@@ -51,7 +51,7 @@ from nfsverity_store.revocation import PublishedRevocation
 from nfsverity_store.volume_index import VolumeEntry
 from nfsverity_store.volume_view import VolumeView
 
-from ._local_place import file_url
+from ._local_place import file_url, url_path
 from ._local_volume import follow, look_up
 
 Announce = Callable[[str, bytes], None]
@@ -99,6 +99,8 @@ class LocalRecords:
     _marks: MarkStore | None = field(init=False, default=None)
     _revocations: RevocationStore | None = field(init=False, default=None)
     _published: PublishedRevocation = field(init=False)
+    _url: str | None = field(init=False, default=None)
+    """Of the root, with a slash."""
     _offered: bytes | None = field(init=False, default=None)
     """The last revocation in the tree that was judged."""
     _stands: tuple[int, Revoked] = field(init=False)
@@ -135,7 +137,9 @@ class LocalRecords:
         return file_url(os.fsencode(self.root))
 
     def url_of(self, path: bytes) -> str:
-        return file_url(os.path.join(os.fsencode(self.root), path))
+        if self._url is None:
+            self._url = file_url(os.path.join(os.fsencode(self.root), b""))
+        return self._url + url_path(path)
 
     def expected(self, path: bytes) -> Expected:
         return Expected(path, self.volumes, self.url_of(path))

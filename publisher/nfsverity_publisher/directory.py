@@ -21,9 +21,10 @@ from nfsverity_proto.entry import EntryType
 from nfsverity_proto.hashes import Hash, hash_by_number
 from nfsverity_proto.path import join_path
 from nfsverity_proto.statement import Content, Time, Tree
-from nfsverity_proto.tree import RFC9162
+from nfsverity_proto.tree import RFC9162, Shape
 from nfsverity_store.content import Descent, open_file
 from nfsverity_store.differences import differences
+from nfsverity_store.hashing import ChangedSize, is_small, small_root
 from nfsverity_store.index import Seen
 from nfsverity_store.kept import kept_tree
 from nfsverity_store.layout import DIRECTORY, DIRECTORY_BYTES
@@ -41,8 +42,6 @@ from .workers import Changed
 
 Progress = Callable[[bytes, int], None]
 """Told a path, and how many more bytes of it are hashed."""
-SMALL_MAX = 2**18
-"""Bytes up to which a file of one unit is read at once."""
 _FILE, _LINK, _DIRECTORY = (int(type) for type in EntryType)
 _ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 """What `os.fsencode` uses."""
@@ -361,12 +360,13 @@ class Directories:
                 )  # fmt: skip
             except NotTakenOver as error:
                 found.whole.append((path, str(error)))
-        if seen.size > min(1 << unit_log2, SMALL_MAX):
+        shape = Shape(seen.size, unit_log2)
+        if not is_small(shape):
             return self.hasher.hash(fd, place, seen, self.hash, unit_log2, lambda count: self.done(path, count))
-        data = os.read(fd, seen.size + 1)
-        if len(data) != seen.size:
-            raise Changed
-        root = self.hash.digest(b"\0" + data if data else b"")
+        try:
+            root = small_root(fd, shape, self.hash)
+        except ChangedSize:
+            raise Changed from None
         self.done(path, seen.size)
         return Hashed(
             Content(Time.from_ns(seen.mtime), Tree(RFC9162, unit_log2, seen.size, root)), None, None, seen.size

@@ -9,6 +9,8 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
+from nfsverity_proto.path import check_path
+
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -40,6 +42,29 @@ class Descent:
             self._opened.append(open_directory(name, self._opened[-1]))
             self._names.append(name)
         return self._opened[-1]
+
+    def file(self, path: bytes) -> int:
+        """A descriptor of the regular file at `path`, for the caller to close. Raises `NotRegular`, `OSError`."""
+        check_path(path)  # which may come from an index: no name leads out
+        above, _, name = path.rpartition(b"/")
+        return open_file(name, self.open(above))
+
+    def refresh(self) -> bool:
+        """Leave directories that are not where they were opened any more; whether it was so. Raises `OSError`."""
+        if not self._opened:
+            return False
+        try:
+            now = open_below(self._root, self._names, directory=True)
+        except (FileNotFoundError, NotADirectoryError):
+            self.close()
+            return True
+        try:
+            same = os.path.sameopenfile(now, self._opened[-1])
+        finally:
+            os.close(now)
+        if not same:
+            self.close()
+        return not same
 
     def _leave(self, depth: int) -> None:
         while len(self._names) > depth:

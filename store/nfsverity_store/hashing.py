@@ -133,6 +133,22 @@ def leaves(fd: int, shape: Shape, hash: Hash, first: int, end: int, progress: Pr
     return found
 
 
+SMALL_MAX = 2**18
+"""Bytes up to which a file of one unit is read at once."""
+
+
+def is_small(shape: Shape) -> bool:
+    return shape.size <= min(shape.unit_size, SMALL_MAX)
+
+
+def small_root(fd: int, shape: Shape, hash: Hash) -> bytes:
+    """The root of a file that `is_small`. Raises `ChangedSize`, for one that became longer, too."""
+    data = os.read(fd, shape.size + 1)
+    if len(data) != shape.size:
+        raise ChangedSize("the file got another size while it was read")
+    return hash.digest(b"\0" + data if data else b"")
+
+
 Run = list[bytes] | None
 """The leaves of one run; None for a run of whole units of zeros."""
 

@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from nfsverity._local import LocalTree
 from nfsverity._local_place import file_url, locate
 from nfsverity_client.trust_store import Bindings
-from nfsverity_proto.errors import Mismatch, Unsigned, WrongVolume
+from nfsverity_proto.errors import Hidden, Mismatch, Unsigned, WrongVolume
 from nfsverity_proto.trust import TrustEntry
 from nfsverity_publisher.keys import SigningKey, load_signing_key, make_key
 from nfsverity_publisher.publication import plan, publish
 from nfsverity_publisher.transaction import Options
+from nfsverity_publisher.volume import publish_volume
 from nfsverity_store.layout import DIRECTORY
 
 UNIT = 4096
@@ -257,3 +258,27 @@ def test_locate(key: SigningKey, tmp_path: Path) -> None:
     assert locate(tmp_path / "d") == (tmp_path, b"d")
     (tmp_path / "d").write_bytes(b"no directory")
     assert locate(tmp_path / "d" / "f") == (tmp_path, b"d/f")
+
+
+@pytest.mark.parametrize("change", ["replaced", "removed"])
+def test_a_directory_that_is_replaced_meanwhile(opened: Open, key: SigningKey, tmp_path: Path, change: str) -> None:
+    root, deep = tmp_path / "tree", tmp_path / "tree" / "d" / "e"
+    deep.mkdir(parents=True)
+    for name in "abc":
+        (deep / name).write_bytes(name.encode() * 5000)
+    publish_volume(root, [b""], [key], Options(unit_log2=12))
+    copy = shutil.copytree(root / "d", tmp_path / "copy")
+
+    def progress(path: bytes, _: int) -> None:
+        if path == b"d/e/a":
+            shutil.rmtree(root / "d")
+            if change == "replaced":
+                copy.rename(root / "d")
+
+    found = {result.path: result.error for result in opened(root, progress=progress).verify()}
+    if change == "replaced":
+        assert found == dict.fromkeys([b"d/e/a", b"d/e/b", b"d/e/c"])
+    else:
+        assert {path: type(error) for path, error in found.items() if error is not None} == {
+            b"d/e/b": Hidden, b"d/e/c": Hidden
+        }  # fmt: skip

@@ -3,20 +3,22 @@
 """The directories of a tree, gone through by several processes.
 
 A process gets a few directories, goes on into those below them, and after a while gives back what it has not come
-to, for any process to go on with. So the one who puts all together has little to do for each, whether directories
-are large or small, and however uneven the tree is.
+to, for any process to go on with; and so with the files of a directory that has many. So the one who puts all together
+has little to do for each, whether directories are large or small, and however uneven the tree is.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Generator
+import threading
+from collections.abc import Generator, Iterator
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from nfsverity_proto.errors import NfsVerityError
 
-from .directory import Directories, Found
+from .directory import FILES_MAX, Directories, Found, Part
 from .workers import interrupts_ignored, start_method
 
 if TYPE_CHECKING:
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
 
 Plan = dict[bytes, set[bytes] | None]
 """Directories to begin with: which of their names are meant, or None for all of them and all below."""
-Waiting = list[tuple[bytes, frozenset[bytes] | None]]
-"""Directories to go through, the next one last; with names, nothing but these."""
+Waiting = list[tuple[bytes, frozenset[bytes] | None] | Part]
+"""Directories to go through, the next one last; with names, nothing but these. Or some files of one."""
 AHEAD = 2
 """What each process has waiting, of what it is given at once."""
 GIVEN_MAX = 64
@@ -48,6 +50,9 @@ def _next(plan: Plan, found: Found) -> Waiting:
     what is below one directory comes together, and rows are read by one query.
     """
     following: Waiting = []
+    for at in range(0, len(found.left), FILES_MAX):
+        indexes = found.left[at : at + FILES_MAX]
+        following.append(Part(found.path, indexes, [found.rows[index].name for index in indexes]))
     for name in reversed(found.directories):
         path = found.path + b"/" + name if found.path else name
         only = plan.get(path)
@@ -64,9 +69,7 @@ def _alone(directories: Directories, plan: Plan) -> Generator[Found, None, None]
     waiting = _start(plan)
     try:
         while waiting:
-            found = directories.go_through(*waiting.pop())
-            waiting += _next(plan, found)
-            yield found
+            yield from _some(directories, plan, waiting)
     finally:
         directories.close()
 
@@ -76,7 +79,8 @@ def _some(directories: Directories, plan: Plan, waiting: Waiting) -> list[Found]
     done: list[Found] = []
     entries = size = 0
     while waiting and entries < ENTRIES and size < BYTES:
-        found = directories.go_through(*waiting.pop())
+        work = waiting.pop()
+        found = directories.hash_part(work) if isinstance(work, Part) else directories.go_through(*work)
         waiting += _next(plan, found)
         done.append(found)
         entries += 1 + len(found.rows) + found.unchanged
@@ -100,7 +104,7 @@ def _together(directories: Directories, plan: Plan, jobs: int) -> Generator[Foun
     made_of = (directories.root, directories.previous_path, directories.terms, directories.private, directories.notes)
     pipes: list[Connection] = []
     processes = []
-    large: list[Found] = []
+    unfinished = _Unfinished(directories)
     try:
         for _ in range(jobs):
             ours, theirs = context.Pipe()
@@ -133,12 +137,10 @@ def _together(directories: Directories, plan: Plan, jobs: int) -> Generator[Foun
                 for found in done:
                     for path, size in found.hashed:  # by the file, as there is a pipe between
                         directories.done(path, size)
-                    if found.large:
-                        large.append(found)
-                    else:
-                        yield found
-        for found in large:
-            yield directories.hash_large(found)
+                    finished = unfinished.take(found)
+                    if finished is not None:
+                        yield finished
+        yield from unfinished.rest()
     finally:
         directories.close()
         for pipe in pipes:
@@ -148,6 +150,35 @@ def _together(directories: Directories, plan: Plan, jobs: int) -> Generator[Foun
             process.join()
 
 
+class _Unfinished:
+    """Directories of which files were left, and the parts of them that came since."""
+
+    def __init__(self, directories: Directories) -> None:
+        self._directories = directories
+        self._found: dict[bytes, Found] = {}
+        self._parts: dict[bytes, list[Found]] = {}
+
+    def take(self, one: Found) -> Found | None:
+        """A directory, once all of it is there but for large files."""
+        if one.part is None:
+            if not one.left and not one.large:
+                return one
+            self._found[one.path] = one
+        else:
+            self._parts.setdefault(one.path, []).append(one)
+        found, parts = self._found[one.path], self._parts.get(one.path, [])
+        if found.large or sum(len(part.rows) for part in parts) < len(found.left):
+            return None
+        return self._directories.put_together(self._found.pop(one.path), self._parts.pop(one.path))
+
+    def rest(self) -> Iterator[Found]:
+        """Those with large files, which are hashed now."""
+        for path, found in self._found.items():
+            large = Part(path, found.large, [found.rows[index].name for index in found.large])
+            parts = [*self._parts.pop(path, []), self._directories.hash_part(large)]
+            yield self._directories.put_together(found, parts)
+
+
 def _work(pipe: Connection, inherited: tuple[Connection, ...], made_of: tuple[Any, ...], plan: Plan) -> None:
     """A process: answers with what it found and what it left, or with the error that ends all."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who started it stops it
@@ -155,13 +186,31 @@ def _work(pipe: Connection, inherited: tuple[Connection, ...], made_of: tuple[An
         other.close()
     try:
         try:
-            directories = Directories(*made_of, leave_large=True)
-            while True:
-                waiting = pipe.recv()
+            directories = Directories(*made_of, leaves_some=True)
+            given = _received(pipe)
+            while (waiting := given.get()) is not None:
                 pipe.send((_some(directories, plan, waiting), waiting))
-        except (EOFError, BrokenPipeError, ConnectionResetError):
+        except (BrokenPipeError, ConnectionResetError):
             return
         except (NfsVerityError, OSError) as error:
             pipe.send(error)
     except (BrokenPipeError, ConnectionResetError):
         return
+
+
+def _received(pipe: Connection) -> SimpleQueue[Waiting | None]:
+    """What is given, received as soon as it is there; None at the end.
+
+    Else who gives more than a pipe holds and who answers more than that would wait for each other.
+    """
+    given: SimpleQueue[Waiting | None] = SimpleQueue()
+
+    def receive() -> None:
+        try:
+            while True:
+                given.put(pipe.recv())
+        except (EOFError, OSError):
+            given.put(None)
+
+    threading.Thread(target=receive, daemon=True).start()
+    return given

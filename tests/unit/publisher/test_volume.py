@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import sqlite3
@@ -21,6 +22,8 @@ from hypothesis import strategies as st
 from nfsverity_proto.hashes import BLAKE3, SHA256, hash_by_number
 from nfsverity_proto.record import decode_record, encode_record
 from nfsverity_proto.statement import Kind, Volume, decode_statement, encode_statement
+from nfsverity_publisher import directory
+from nfsverity_publisher.directory import FILES_MAX
 from nfsverity_publisher.keys import SigningKey, load_signing_key, make_key
 from nfsverity_publisher.lock import PublicationError
 from nfsverity_publisher.transaction import Options, Report
@@ -230,6 +233,68 @@ def test_a_lone_file_of_a_folder(tree: Path, key: SigningKey) -> None:
     index = VolumeIndex(tree / DIRECTORY / read_head(tree).index)
     assert [entry.path for entry in index.all()] == [b"a", b"a/b", b"a/b/deep"]
     index.close()
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 3])
+def test_a_directory_of_many_files(tree: Path, key: SigningKey, jobs: int) -> None:
+    """More than one process hashes at once, and among them what is no file any more, and what stays as it was."""
+    many = tree / "a" / "many"
+    (many / "sub").mkdir(parents=True)
+    for number in range(3 * FILES_MAX):
+        (many / f"{number:05}").write_bytes(b"%d" % number)
+    (many / "00700").write_bytes(b"large" * 10_000)
+    (many / "sub" / "below").write_bytes(b"below")
+    (many / "link").symlink_to("00001")
+    (many / "00800").chmod(0o755)
+    report = sign(tree, key, jobs=jobs)
+    assert (report.signed, report.unchanged, report.failed) == (7 + 3 * FILES_MAX + 1, 0, [])
+    check(tree)
+    for number in range(0, 3 * FILES_MAX, 2):
+        (many / f"{number:05}").write_bytes(b"again %d" % number)
+    for number in range(1, 3 * FILES_MAX, 500):
+        (many / f"{number:05}").unlink()
+    report = sign(tree, key, jobs=jobs)
+    assert (report.signed, report.removed) == (3 * FILES_MAX // 2, 3)
+    check(tree)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_files_of_many_that_cannot_be_read(
+    tree: Path, key: SigningKey, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    """The last ones, which are left for another process; it is forked, and so has the same that fails."""
+    for number in range(FILES_MAX + 10):
+        (tree / f"many{number:05}").write_bytes(b"%d" % number)
+    if known:
+        sign(tree, key)
+        before = check(tree).entries
+    opened = directory.open_file
+
+    def fails(name: bytes, above: int) -> int:
+        if name.endswith(b"0505"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(name, above)
+
+    monkeypatch.setattr(directory, "open_file", fails)
+    report = sign(tree, key, jobs=2, rehash=True)
+    assert report.failed == [(b"many00505", "Permission denied")]
+    row = row_of(tree, b"many00505")
+    assert (row is not None) == known
+    if known:
+        assert check(tree).entries == before
+
+
+def test_a_part_is_given_while_another_is_answered(tree: Path, key: SigningKey) -> None:
+    """Names that are long, of which a pipe does not hold what is given at once."""
+    at = tree
+    for _ in range(14):
+        at = at / ("d" * 250)
+        at.mkdir()
+    for number in range(400):
+        (at / f"{number:03}{'n' * 200}").mkdir()
+        (at / f"{number:03}{'n' * 200}" / "f").write_bytes(b"f")
+    assert sign(tree, key, jobs=2).failed == []
+    check(tree)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

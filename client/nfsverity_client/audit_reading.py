@@ -334,16 +334,20 @@ class Summary:
     """In the order of their first use."""
     events: dict[str, int]
     """How many lines of each event there are."""
+    other: int
+    """Bytes that are no line of an audit log."""
 
 
 def summary(paths: Iterable[Path]) -> Summary:
     """Which versions of which files were used, when, how often, and with which verdicts. It checks nothing."""
     uses: dict[str, Use] = {}
     events: dict[str, int] = {}
+    other = 0
     opened = _opened(list(paths), None)[1]
     try:
         for path, file, size in sorted(opened, key=lambda item: _first_seq(item[1], item[2])):
             for line in lines(str(path), file, size):
+                other += line.rest_length if isinstance(line, _Line) else line[1]
                 if isinstance(line, _Line):
                     event = str(line.fields.get("event"))
                     events[event] = events.get(event, 0) + 1
@@ -352,7 +356,7 @@ def summary(paths: Iterable[Path]) -> Summary:
     finally:
         for _, file, _ in opened:
             file.close()
-    return Summary(list(uses.values()), events)
+    return Summary(list(uses.values()), events, other)
 
 
 def _count(uses: dict[str, Use], fields: dict[str, Any]) -> None:

@@ -148,6 +148,7 @@ def verify(
         "uses.count": "decisions about it",
         "uses.gates, verdicts, actions, outcomes": "how many of each",
         "events": "how many lines of each event there are",
+        "other": "how many bytes are no line of an audit log",
     },
 )
 @_files_argument
@@ -166,6 +167,7 @@ def summary(files: tuple[str, ...], as_json: bool) -> None:
                 "status": 0,
                 "uses": [_fields(use) for use in found.uses],
                 "events": found.events,
+                "other": found.other,
             }
         )
         return
@@ -173,6 +175,9 @@ def summary(files: tuple[str, ...], as_json: bool) -> None:
         click.echo(printable(_text(use)))
     events = ", ".join(f"{count} {event}" for event, count in sorted(found.events.items()) if event != "decision")
     click.echo(f"{count_text(found.events.get('decision', 0), 'decision')}{'; ' + events if events else ''}")
+    if found.other:
+        size = count_text(found.other, "byte is", "bytes are")
+        say(f"nfsverity: warning: {size} no line of an audit log: `nfsverity audit verify` tells more")
 
 
 def _fields(use: Use) -> dict[str, Any]:

@@ -163,7 +163,8 @@ def command(
     --renew signs what the metadata has, after a check that one of the keys has signed that. It cannot tell whether
     somebody has put back an older state: use it where the tree is signed, not on a server that is not trusted.
 
-    A file is best not written where it is read: --replace-with takes new content from beside it. If that is killed
+    A file is best not written where it is read: --replace-with takes new content from beside it, by moving the file
+    there, with its mode and owner. If that is killed
     between the two last steps, PATH has the new content, and signing it once more completes it.
 
     --changed and --appended are your word that the rest of the file is as it was signed. All else is taken over from

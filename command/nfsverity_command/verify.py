@@ -86,7 +86,8 @@ def command(
 
     Everything that is wrong is reported, not only the first: each bad file, and which bytes of it where the
     hashes tell; files without a record; records without a file. Nothing is waited for: a file that is being
-    updated is reported as that. A path names a file, directory or link in a signed tree on this machine.
+    updated is reported as that, and so is one that a server has seen changing within the last seconds. A path names a
+    file, directory or link in a signed tree on this machine.
 
     Of a volume, links and directories are verified, too. A link that is named is verified itself, and so is what it
     leads to in the volume; what is outside of that is nobody's word here, and told as not looked at.

@@ -334,6 +334,13 @@ def test_a_log_for_one_command(nfsverity: Any, url: str, tmp_path: Path) -> None
     assert nfsverity("cat", "--audit-log", log, f"{url}/a.txt").out == b"hello\n"
     assert nfsverity.json("audit", "verify", str(log))["lines"] == 3
     assert nfsverity("audit", "summary", log).text.endswith("2 decisions; 1 begin\n")
+    damaged = tmp_path / "damaged"
+    damaged.write_bytes(log.read_bytes().replace(b"\n", b"!\n", 1) + b"half")
+    result = nfsverity("audit", "summary", damaged)
+    assert "2 decisions\n" in result.text
+    assert "bytes are no line of an audit log: `nfsverity audit verify` tells more" in result.err
+    whole, cut = (nfsverity.json("audit", "summary", str(path))["other"] for path in (log, damaged))
+    assert (whole, cut) == (0, log.read_bytes().index(b"\n") + 2 + 4)
     full = tmp_path / "full"
     full.symlink_to("/dev/full")
     result = nfsverity("cat", "--audit-log", full, f"{url}/a.txt", status=4)

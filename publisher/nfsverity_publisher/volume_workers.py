@@ -13,6 +13,7 @@ import multiprocessing
 import signal
 import threading
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -121,14 +122,13 @@ def _together(directories: Directories, plan: Plan, jobs: int) -> Generator[Foun
         while waiting or any(outstanding.values()):
             for pipe in sorted(pipes, key=outstanding.__getitem__):
                 while waiting and outstanding[pipe] < AHEAD:
-                    pipe.send(_given(waiting, jobs))
+                    with _not_ended():
+                        pipe.send(_given(waiting, jobs))
                     outstanding[pipe] += 1
             ready = wait([pipe for pipe in pipes if outstanding[pipe]])
             for pipe in [pipe for pipe in pipes if pipe in ready]:
-                try:
+                with _not_ended():
                     answer = pipe.recv()
-                except (EOFError, ConnectionResetError):
-                    raise OSError("a process that hashed files ended early") from None
                 if isinstance(answer, Exception):
                     raise answer
                 done, left = answer
@@ -148,6 +148,14 @@ def _together(directories: Directories, plan: Plan, jobs: int) -> Generator[Foun
         for process in processes:
             process.terminate()
             process.join()
+
+
+@contextmanager
+def _not_ended() -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, BrokenPipeError, ConnectionResetError):  # the second would be taken for standard output's
+        raise OSError("a process that hashed files ended early") from None
 
 
 class _Unfinished:

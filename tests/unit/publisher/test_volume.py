@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import multiprocessing
 import os
 import shutil
 import sqlite3
@@ -282,6 +283,21 @@ def test_files_of_many_that_cannot_be_read(
     assert (row is not None) == known
     if known:
         assert check(tree).entries == before
+
+
+def test_a_process_that_is_killed_ends_it(tree: Path, key: SigningKey) -> None:
+    for number in range(4 * FILES_MAX):
+        (tree / f"many{number:05}").write_bytes(b"%d" % number)
+
+    def progress(path: bytes, count: int) -> None:
+        for process in multiprocessing.active_children():
+            process.kill()
+
+    with pytest.raises(OSError, match="a process that hashed files ended early") as caught:
+        publish_volume(tree, [b""], [key], Options(jobs=2), progress)
+    assert not isinstance(caught.value, BrokenPipeError)
+    assert not (tree / DIRECTORY).exists()
+    assert sign(tree, key, jobs=2).signed == 7 + 4 * FILES_MAX
 
 
 def test_a_part_is_given_while_another_is_answered(tree: Path, key: SigningKey) -> None:

@@ -14,8 +14,9 @@ from pathlib import Path
 from nfsverity_proto.errors import NfsVerityError
 from nfsverity_proto.path import NAME_MAX
 from nfsverity_proto.statement import NO_END
-from nfsverity_store.database import Database
+from nfsverity_store.index import Index
 from nfsverity_store.layout import DIRECTORY, TREES, Head, NotPublished, StoreError, head_path, naming, read_head
+from nfsverity_store.volume_index import VolumeIndex
 
 from .content import NEW
 from .keys import SigningKey
@@ -205,7 +206,8 @@ def remove_trees(directory: Path, used: set[str], previous: Head | None) -> None
     """Remove the kept trees that neither the present publication nor the one before needs."""
     with contextlib.suppress(NfsVerityError):
         if previous is not None:
-            with Database(directory / previous.index) as index:
+            form = Index if previous.nodes is None else VolumeIndex
+            with form(directory / previous.index) as index:
                 used = used | index.kept_trees()
     for path in (directory / TREES).iterdir():
         if path.name not in used:

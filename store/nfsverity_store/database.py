@@ -7,6 +7,8 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.parse import quote
@@ -17,6 +19,21 @@ _COMMON = """
 CREATE INDEX kept ON entry (kept) WHERE kept IS NOT NULL;
 CREATE TABLE certificate (digest BLOB PRIMARY KEY, der BLOB NOT NULL);
 """
+
+
+def _objects(connection: sqlite3.Connection) -> list[Any]:
+    """All that is defined in a database. Names that are no text are errors."""
+    return connection.execute(
+        "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE sql NOTNULL ORDER BY name"
+    ).fetchall()
+
+
+@cache
+def _due(schema: str) -> list[Any]:
+    """What is defined in an index, and nothing else: whoever can write there could put a view that never ends."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(schema + _COMMON)
+        return _objects(connection)
 
 
 class Database:
@@ -37,11 +54,13 @@ class Database:
             if writable:
                 self._db.execute("PRAGMA journal_mode = OFF")
                 self._db.execute("PRAGMA synchronous = OFF")
-            else:
-                self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        except sqlite3.Error as error:
+            found = _objects(self._db)
+        except (sqlite3.Error, ValueError) as error:
             self._db.close()
             raise StoreError(f"{path} cannot be read: {error}") from error
+        if found != _due(self.schema) and (found or not writable):
+            self._db.close()
+            raise StoreError(f"{path} is damaged: it has not the tables that an index has")
 
     def __enter__(self) -> Self:
         return self

@@ -178,9 +178,29 @@ def test_an_index_that_is_nonsense(tmp_path: Path) -> None:
 def test_an_index_that_is_empty(tmp_path: Path) -> None:
     publish(tmp_path, HEAD)
     (tmp_path / DIRECTORY / HEAD.index).write_bytes(b"")
-    _, index = open_published(tmp_path)
-    with contextlib.closing(index), pytest.raises(StoreError):
-        index.by_path(b"")
+    with pytest.raises(StoreError, match="has not the tables that an index has"):
+        open_published(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        (
+            "DROP TABLE certificate; CREATE VIEW certificate AS WITH RECURSIVE endless(n) AS"
+            " (SELECT 1 UNION ALL SELECT n + 1 FROM endless) SELECT x'00' AS digest, n AS der FROM endless"
+        ),
+        "CREATE TRIGGER t AFTER INSERT ON entry BEGIN DELETE FROM entry; END",
+        "CREATE TABLE other (a)",
+        "DROP INDEX kept",
+    ],
+)
+def test_an_index_with_what_nobody_puts_there_is_not_asked(tmp_path: Path, more: str) -> None:
+    """A view could go on for ever."""
+    publish(tmp_path, HEAD)
+    with contextlib.closing(sqlite3.connect(tmp_path / DIRECTORY / HEAD.index)) as connection:
+        connection.executescript(more)
+    with pytest.raises(StoreError, match="has not the tables that an index has"):
+        open_published(tmp_path)
 
 
 def test_an_index_that_is_missing(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from nfsverity_proto.entry import EntryType, encode_file, encode_link, encode_parent, encode_subdirectory
 from nfsverity_proto.hashes import Hash, hash_by_number
 from nfsverity_proto.statement import NOTES, Extension, Statement, encode_content
+from nfsverity_proto.tree import UNIT_LOG2_MAX, UNIT_LOG2_MIN
 from nfsverity_store.volume_index import DirectoryNote, RowValues
 
 from .lock import PublicationError
@@ -114,6 +115,8 @@ def note_of(hash: Hash, rows: Iterable[RowValues]) -> DirectoryNote:
     try:
         for name, type, executable, target, size, mtime, ctime, inode, unit_log2, _, _ in rows:
             if type == _FILE:
+                if not UNIT_LOG2_MIN <= unit_log2 <= UNIT_LOG2_MAX:
+                    raise ValueError(f"a unit of 2^{unit_log2} bytes")
                 units |= 1 << unit_log2
                 which = _PROGRAM_FILE if executable else _OTHER_FILE
                 seen.append(_SEEN.pack(which, len(name), size, mtime, ctime, inode) + name)

@@ -174,6 +174,9 @@ def clean(directory: Path, previous: Head | None) -> None:
 
     Whoever has that open keeps it until he closes it.
     """
+    trees = directory / TREES
+    if trees.is_symlink():  # nothing outside is ever removed
+        raise PublicationError(f"{trees} is a symbolic link: remove it")
     present = () if previous is None else (previous.index, previous.nodes)
     for path in (*directory.glob("index-*"), *directory.glob("nodes-*")):
         if path.name not in present:
@@ -189,7 +192,9 @@ def put_head(root: Path, head: Head, parts: Iterable[Path], replacement: Replace
     """
     new = head_path(root).with_name(HEAD_NEW)
     with naming(new):
-        new.write_bytes(head.encode())
+        new.unlink(missing_ok=True)
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644), "wb") as file:
+            file.write(head.encode())
     for path in (*parts, new, new.parent):
         _sync(path)
     if replacement is None:

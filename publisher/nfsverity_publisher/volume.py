@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -130,6 +131,8 @@ class _VolumePublication:
         self.private = private
         self.previous = previous_head(root)
         self.before = volume_before(self.directory, self.previous)
+        if self.before is not None and self.previous is not None:
+            self.before.check(self.previous)
         self.now = time.time_ns()
         due = identity(root, self.previous, options, Form.VOLUME, below)
         generation = max(due.generation + 1, self.now // 1000)
@@ -234,6 +237,10 @@ class _VolumePublication:
             self.previous.generation,
         ):
             raise PublicationError(f"{self.root}: the head is not of this tree")
+        try:
+            self._read_before()
+        except Altered as error:
+            raise PublicationError(f"{self.root}: {error}: sign all of the tree") from error
         clean(self.directory, self.previous)
         target = self.directory / self.head.index
         try:
@@ -267,7 +274,7 @@ class _VolumePublication:
                     return None
                 verify_range(view.volume, view.hash, view.range([found]))
                 return Before(view.hash.number, found.tree, view.kept_tree(found))
-        except (NfsVerityError, ValueError):
+        except (NfsVerityError, ValueError, TypeError, OverflowError, struct.error):  # whatever the index holds
             return None
 
     def _count(self, path: Path) -> None:
@@ -360,9 +367,9 @@ class _VolumePublication:
         self._close()
         target, trees = self.directory / self.head.index, self.directory / TREES
         moving = None if self.told is None else self.told.moving
+        self._count(target)
         self._put_in_place([*self.made, trees, target, self._nodes], moving)
         self.report.generation = self.head.generation
-        self._count(target)
         remove_trees(self.directory, used, self.previous)
 
     def _close(self) -> None:

@@ -14,7 +14,7 @@ from nfsverity_proto.errors import VerificationError
 from nfsverity_proto.hashes import hash_by_number
 from nfsverity_proto.record import Record, decode_record
 from nfsverity_proto.statement import Extension, Kind, Volume, decode_statement
-from nfsverity_store.layout import Head, StoreError, file_digest
+from nfsverity_store.layout import ANEW, Head, StoreError, file_digest
 from nfsverity_store.volume_index import VolumeIndex
 from nfsverity_store.volume_nodes import read_levels
 
@@ -35,6 +35,19 @@ class VolumeBefore:
     """The one with the digest of the notes."""
     digest: str | None
     """Of the index, by the head file."""
+
+    def check(self, head: Head) -> None:
+        """That the head file, which nobody has signed, names the volume that the signed head is of.
+
+        Else whoever can write there would have the tree signed as another volume, or its generations used up. Raises
+        `PublicationError`.
+        """
+        claim = self.volume
+        if (claim.volume, claim.label, claim.when.generation) != (head.volume, head.label, head.generation):
+            raise PublicationError(
+                f"{self.index.with_name('head')} has another volume, label or generation than the head that was"
+                f" signed: {ANEW}"
+            )
 
     def read(self) -> tuple[Notes, list[bytes]]:
         """What can be taken over, and the tree over all entries, read once. Raises `Altered`."""

@@ -27,6 +27,7 @@ from pathlib import Path
 
 from nfsverity_proto.errors import NfsVerityError
 from nfsverity_proto.path import check_name
+from nfsverity_proto.statement import GENERATION_MAX
 
 DIRECTORY = ".nfsverity"
 DIRECTORY_BYTES = DIRECTORY.encode()
@@ -123,9 +124,11 @@ def read_head(root: Path) -> Head:
             nodes,
             None if value.get("digest") is None else str(value["digest"]),
         )
+        if not 0 <= head.generation <= GENERATION_MAX:
+            raise ValueError("a generation out of range")
         if len(head.volume) != 16 or not _names(head.index, "index-") or not (nodes is None or _names(nodes, "nodes-")):
             raise ValueError("a field is out of range")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise StoreError(
             f"{path} is damaged: get {root / DIRECTORY} anew from where the tree came; or {ANEW}"
         ) from error

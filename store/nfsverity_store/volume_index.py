@@ -142,6 +142,8 @@ class VolumeIndex(Database):
         if not rows:
             raise StoreError(f"{self.path} has no head")
         record, hash = rows[0]
+        if not isinstance(record, bytes) or not isinstance(hash, int):
+            raise StoreError(f"{self.path} has a head that is none")
         return record, hash
 
     def by_path(self, path: bytes) -> VolumeEntry | None:
@@ -213,9 +215,11 @@ class VolumeIndex(Database):
 
     def counts(self) -> dict[EntryType, int]:
         """The number of entries of each type."""
-        return {
-            EntryType(type): count for type, count in self._execute("SELECT type, count(*) FROM entry GROUP BY type")
-        }
+        rows = self._execute("SELECT type, count(*) FROM entry GROUP BY type")
+        try:
+            return {EntryType(type): count for type, count in rows}
+        except ValueError as error:
+            raise StoreError(f"{self.path} is damaged: {error}") from error
 
     def notes(self) -> dict[bytes, DirectoryNote]:
         """Of every directory that is not empty, in the order of the volume."""

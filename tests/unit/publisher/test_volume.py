@@ -517,6 +517,83 @@ def test_a_changed_file_that_the_index_says_is_as_it_was_is_signed_as_it_is(tree
     check(tree)
 
 
+@pytest.mark.parametrize(
+    ("statement", "says"),
+    [
+        ("UPDATE entry SET type = 9 WHERE name = x'64656570'", "is damaged: 9 is not a valid EntryType"),
+        ("UPDATE head SET record = 'abc'", "has a head that is none"),
+        ("UPDATE head SET record = 7", "has a head that is none"),
+    ],
+)
+def test_what_is_not_understood_is_told(tree: Path, key: SigningKey, statement: str, says: str) -> None:
+    sign(tree, key)
+    settle(tree, key)
+    alter(tree, statement)
+    head = read_head(tree)
+    with pytest.raises(StoreError, match=says):
+        sign(tree, key)
+    (tree / "z").write_bytes(b"new")
+    with pytest.raises(StoreError, match=says):
+        sign(tree, key)
+    assert read_head(tree) == head
+
+
+@pytest.mark.parametrize("column", ["unit_log2 = 1 << 40", "size = 'abc'", "root = 'abc'", "mtime = 1e300"])
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_number_that_is_none_is_altered(tree: Path, key: SigningKey, column: str, jobs: int) -> None:
+    sign(tree, key)
+    settle(tree, key)
+    alter(tree, f"UPDATE entry SET {column} WHERE name = x'7a'")
+    with (tree / "z").open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(PublicationError, match="sign all of the tree"):
+        sign(tree, key, b"z", appended=True)
+    assert [path for path, _ in sign(tree, key, jobs=jobs).whole] == [b""]
+    check(tree)
+
+
+@pytest.mark.spec("fim-st-3")
+@pytest.mark.parametrize("field", ["volume", "label", "generation"])
+def test_a_head_file_that_names_another_volume_is_not_signed(tree: Path, key: SigningKey, field: str) -> None:
+    sign(tree, key)
+    head = read_head(tree)
+    values = {"volume": bytes(16), "label": b"other", "generation": 2**64 - 2}
+    head_path(tree).write_bytes(replace(head, **{field: values[field]}).encode())
+    for work in (lambda: sign(tree, key), lambda: renew(tree, [key], Options())):
+        with pytest.raises(PublicationError, match="another volume, label or generation than the head that was signed"):
+            work()
+
+
+@pytest.mark.spec("fim-st-3")
+def test_what_is_damaged_is_not_renewed(tree: Path, key: SigningKey) -> None:
+    sign(tree, key)
+    settle(tree, key)
+    digest = read_head(tree).digest
+    alter(tree, "UPDATE entry SET root = zeroblob(32) WHERE name = x'64656570'")
+    head_path(tree).write_bytes(replace(read_head(tree), digest=digest).encode())
+    with pytest.raises(PublicationError, match="sign all of the tree"):
+        renew(tree, [key], Options(not_after=2**40))
+    sign(tree, key)
+    check(tree)
+
+
+def test_nothing_outside_is_removed_or_written(tree: Path, key: SigningKey, tmp_path: Path) -> None:
+    sign(tree, key)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "letter").write_bytes(b"precious")
+    shutil.rmtree(tree / DIRECTORY / "trees")
+    (tree / DIRECTORY / "trees").symlink_to(outside)
+    (tree / "z").write_bytes(b"new")
+    with pytest.raises(PublicationError, match="trees is a symbolic link: remove it"):
+        sign(tree, key)
+    (tree / DIRECTORY / "trees").unlink()
+    (tree / DIRECTORY / "head.new").symlink_to(outside / "letter")
+    sign(tree, key)
+    check(tree)
+    assert (outside / "letter").read_bytes() == b"precious"
+
+
 @pytest.mark.spec("fim-ext-4")
 def test_what_was_signed_without_notes_is_read_again(tree: Path, key: SigningKey) -> None:
     sign(tree, key)

@@ -55,6 +55,18 @@ def publish(root: Path, head: Head) -> None:
     head_path(root).write_bytes(head.encode())
 
 
+@pytest.mark.parametrize("generation", [str(2**64 - 1), "9" * 30, "-1", 1e400])
+def test_a_generation_out_of_range(tmp_path: Path, generation: str | float) -> None:
+    path = head_path(tmp_path)
+    path.parent.mkdir()
+    path.write_text(json.dumps(json.loads(HEAD.encode()) | {"generation": generation}))
+    with pytest.raises(StoreError, match="is damaged"):
+        read_head(tmp_path)
+    path.write_text("[" * 4000)
+    with pytest.raises(StoreError, match="is damaged"):
+        read_head(tmp_path)
+
+
 def test_a_head_of_another_format_is_told(tmp_path: Path) -> None:
     path = head_path(tmp_path)
     path.parent.mkdir()

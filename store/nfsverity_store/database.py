@@ -44,6 +44,8 @@ class Database:
 
     def __init__(self, path: Path, *, writable: bool = False) -> None:
         self.path = path
+        if path.exists() and not path.is_file():
+            raise StoreError(f"{path} is no regular file")
         mode = "rwc" if writable else "ro&immutable=1"
         uri = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
         try:

@@ -21,8 +21,10 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 
 from nfsverity_proto.errors import NfsVerityError
@@ -95,9 +97,18 @@ def head_path(root: Path) -> Path:
     return root / DIRECTORY / "head"
 
 
+def open_part(path: Path) -> BufferedReader:
+    """A file of the metadata, which whoever wrote it may have made something else. Raises `StoreError`, `OSError`."""
+    file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")  # noqa: SIM115 - for the caller
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise StoreError(f"{path} is no regular file")
+    return file
+
+
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal. Raises `OSError`."""
-    with path.open("rb") as file:
+    """SHA-256 of a file, in hexadecimal. Raises `StoreError`, `OSError`."""
+    with open_part(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -105,7 +116,7 @@ def read_head(root: Path) -> Head:
     """The head of the tree published at `root`. Raises `NotPublished`, `StoreError`."""
     path = head_path(root)
     try:
-        with path.open("rb") as file:
+        with open_part(path) as file:
             data = file.read(HEAD_MAX)
     except FileNotFoundError:
         raise NotPublished(f"{root} is not a published tree: it has no {DIRECTORY}/head (sign it first)") from None

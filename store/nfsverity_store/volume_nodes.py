@@ -17,7 +17,7 @@ from nfsverity_proto.hashes import Hash
 from nfsverity_proto.proof import split_hashes
 from nfsverity_proto.tree import height, width
 
-from .layout import StoreError
+from .layout import StoreError, open_part
 
 
 def levels(hash: Hash, leaves: bytes, before: Sequence[bytes] = ()) -> list[bytes]:
@@ -92,7 +92,7 @@ def read_levels(path: Path, hash: Hash, entries: int) -> list[bytes]:
     """What `write_nodes` wrote, read once. Raises `StoreError` where it has not the length that is due."""
     starts = _starts(entries, hash.length) if entries else [0]
     try:
-        with path.open("rb") as file:
+        with open_part(path) as file:
             data = file.read(starts[-1] + 1)
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error}") from error
@@ -118,7 +118,7 @@ class VolumeNodes:
         self.hash, self.entries = hash, entries
         self._starts = _starts(entries, hash.length)
         try:
-            with path.open("rb") as file:
+            with open_part(path) as file:
                 if os.fstat(file.fileno()).st_size != self._starts[-1]:
                     raise StoreError(_not_due(path, entries))
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if entries else None

@@ -577,6 +577,23 @@ def test_what_is_damaged_is_not_renewed(tree: Path, key: SigningKey) -> None:
     check(tree)
 
 
+@pytest.mark.parametrize("part", ["head", "index", "nodes"])
+def test_a_part_that_is_no_file_is_told(tree: Path, key: SigningKey, part: str) -> None:
+    """What waits for a writer would be waited for."""
+    sign(tree, key)
+    settle(tree, key)
+    head = read_head(tree)
+    path = tree / DIRECTORY / {"head": "head", "index": head.index, "nodes": str(head.nodes)}[part]
+    path.unlink()
+    os.mkfifo(path)
+    if part == "nodes":  # found out before it is used, and made anew
+        assert [path for path, _ in sign(tree, key).whole] == [b""]
+        check(tree)
+        return
+    with pytest.raises(StoreError, match="is no regular file"):
+        sign(tree, key)
+
+
 def test_nothing_outside_is_removed_or_written(tree: Path, key: SigningKey, tmp_path: Path) -> None:
     sign(tree, key)
     outside = tmp_path / "outside"

@@ -112,8 +112,7 @@ _STANDARD_ERRORS = {
     errno.EEXIST: "remove it first, or choose another name",
     errno.ENOSPC: "make room there, or choose another place",
 }
-
-
+"""Advice by the number of an error of the system."""
 STATUS_TEXTS = {
     "NOT_FOUND": "there is no such file or directory",
     "NOT_DIRECTORY": "what is named as a directory is a file",
@@ -153,7 +152,7 @@ def _advice_of(error: BaseException) -> str:
     """What the error itself says is to be done."""
     advice: str = getattr(error, "advice", "")
     verdict, where = getattr(error, "verdict", None), getattr(error, "where", None)
-    if verdict in _OF_LOCAL_FILES and advice == type(error).advice and str(where).startswith("file:"):  # type: ignore[attr-defined]
+    if verdict in _OF_LOCAL_FILES and "advice" not in vars(error) and str(where).startswith("file:"):
         return _OF_LOCAL_FILES[verdict]
     if not advice and isinstance(error, OSError) and error.errno is not None:
         return _STANDARD_ERRORS.get(error.errno, "")

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     _occupy_descriptors()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        _name_output(sys.stdout)
+        sys.stdout = _output(sys.stdout)
     if given == ["--version"]:  # what is asked most often by programs waits for nothing else
         from importlib.metadata import version
 
@@ -40,17 +40,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(error, given)
 
 
-def _name_output(stream: io.TextIOWrapper) -> None:
-    """Errors of writing to standard output say where they come from; and names can have what its encoding has not."""
-    if stream.fileno() != 1:
+def _output(stream: io.TextIOWrapper) -> io.TextIOWrapper:
+    """Standard output, whose errors say where they come from; and names can have what its encoding has not."""
+    try:
+        is_standard = stream.fileno() == 1
+    except OSError:  # what a caller in Python has put there is no file
+        is_standard = False
+    if not is_standard:
         stream.reconfigure(errors="backslashreplace")
-        return
+        return stream
     raw = _Output(1, "wb", closefd=False)
     buffer: Any = io.BufferedWriter(raw) if isinstance(stream.buffer, io.BufferedWriter) else raw
     lines, through = stream.line_buffering, stream.write_through
-    sys.stdout = io.TextIOWrapper(
-        buffer, stream.encoding, "backslashreplace", line_buffering=lines, write_through=through
-    )
+    return io.TextIOWrapper(buffer, stream.encoding, "backslashreplace", line_buffering=lines, write_through=through)
 
 
 class _Output(io.FileIO):

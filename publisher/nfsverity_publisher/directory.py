@@ -12,7 +12,7 @@ import stat
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -41,8 +41,8 @@ from .replacement import Replacement
 from .transaction import RACY, Change
 from .workers import Changed
 
-FILES_MAX = 500
-"""Files of one directory that a process hashes at once, where others could do so, too: some 10 ms."""
+FILES_MAX, BYTES_MAX = 500, 2**24
+"""Of one directory, what a process hashes at once, where others could do so, too: some 50 ms."""
 NO_TYPE = 0
 """Of a row in place of a file that could not be read."""
 Progress = Callable[[bytes, int], None]
@@ -134,6 +134,22 @@ class Found:
     skipped: list[tuple[bytes, str]] = field(default_factory=list)
     failed: list[tuple[bytes, str]] = field(default_factory=list)
 
+    def part_of(self, indexes: Sequence[int]) -> Part:
+        return Part(self.path, indexes, [self.rows[index].name for index in indexes])
+
+    def parts(self) -> Iterator[Part]:
+        """What was left, in pieces for one process each."""
+        indexes: list[int] = []
+        size = 0
+        for index in self.left:
+            indexes.append(index)
+            size += self.rows[index].size
+            if len(indexes) >= FILES_MAX or size >= BYTES_MAX:
+                yield self.part_of(indexes)
+                indexes, size = [], 0
+        if indexes:
+            yield self.part_of(indexes)
+
     def __reduce__(self) -> tuple[Any, ...]:
         """For another process: rows as plain tuples, which take a fifth of the time."""
         values = [getattr(self, name) for name in self.__slots__]
@@ -182,6 +198,9 @@ class Directories:
         self.notes = notes
         self.same_hash = notes is not None and notes.hash == terms.hash
         self._last: tuple[bytes, dict[bytes, Row]] | None = None
+        """The directory of which rows were read last, and these by name."""
+        self._bytes = 0
+        """Hashed in the directory that is gone through."""
         self.hasher = Hasher(root, terms.jobs)
         self.descent = Descent(root)
 
@@ -196,7 +215,7 @@ class Directories:
 
     def go_through(self, path: bytes, only: frozenset[bytes] | None = None) -> Found:
         """One directory; with `only`, nothing but these names, and all others as they were."""
-        found = Found(path)
+        found, self._bytes = Found(path), 0
         try:
             at = self.descent.open(path)
             with os.scandir(at) as scan:
@@ -321,9 +340,9 @@ class Directories:
             elif self.leaves_some and status.st_size >= workers.PARALLEL_MIN:
                 found.large.append(len(found.rows))
                 row = Row(name, _FILE)
-            elif self.leaves_some and len(found.hashed) >= FILES_MAX:
+            elif self.leaves_some and (len(found.hashed) >= FILES_MAX or self._bytes >= BYTES_MAX):
                 found.left.append(len(found.rows))
-                row = Row(name, _FILE)
+                row = Row(name, _FILE, size=status.st_size)
             else:
                 row = self._file(at, name, path, known, found)
         else:
@@ -385,6 +404,7 @@ class Directories:
         if hashed.tree is not None:
             found.trees.append((root, unit_log2, hashed.tree))
         found.hashed.append((path, hashed.count))
+        self._bytes += hashed.count
         executable = int(bool(status.st_mode & stat.S_IXUSR))
         ctime = 0 if seen.ctime > time.time_ns() - RACY else seen.ctime
         row = Row(name, _FILE, executable, None, seen.size, seen.mtime, ctime, seen.inode, unit_log2, root, kept)

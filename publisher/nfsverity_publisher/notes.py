@@ -54,6 +54,7 @@ class Notes:
     """Those of a whole volume, verified: by directory in the volume's order, and the leaves of all entries."""
 
     hash: int
+    """Its number: notes are given to other processes."""
     directories: Mapping[bytes, DirectoryNote]
     """All that are not empty."""
     leaves: bytes
@@ -65,18 +66,13 @@ class Notes:
     def of(cls, hash: int, directories: Mapping[bytes, DirectoryNote], leaves: bytes) -> Notes:
         return cls(hash, directories, leaves, first_of(directories))
 
-    def count(self, path: bytes) -> int:
-        """How many entries a directory had."""
-        note = self.directories.get(path)
-        return 0 if note is None else note.count
-
     def leaves_in(self, path: bytes) -> bytes:
         """Those of what a directory had, end to end."""
-        count = self.count(path)
-        if not count:
+        note = self.directories.get(path)
+        if note is None:
             return b""
         first, length = self.first[path], hash_by_number(self.hash).length
-        return self.leaves[first * length : (first + count) * length]
+        return self.leaves[first * length : (first + note.count) * length]
 
     def check(self, path: bytes, rows: Sequence[RowValues]) -> None:
         """That rows are what a directory had when they were signed. Raises `Altered`."""

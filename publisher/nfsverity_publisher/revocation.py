@@ -175,12 +175,11 @@ def invalid_paths(index: Published, items: Iterable[Item]) -> Iterator[bytes]:
     if not revoked.items:
         return
     signers = set(_revoked_signers(index, revoked))
-    if isinstance(index, VolumeView) and (_all_by(index.record, signers) or revoked.tag(index.tag)):
-        yield from (path for path, _ in index.files())
-        return
     if isinstance(index, VolumeView):
-        if any(item.what == VERSION for item in revoked.items):
-            yield from (entry.path for entry in index.below(b"") if entry.is_file and revoked.tag(index.tag_of(entry)))
+        whole = _all_by(index.record, signers) or revoked.tag(index.tag)
+        if whole or any(item.what == VERSION for item in revoked.items):
+            files = (entry for entry in index.below(b"") if entry.is_file)
+            yield from (entry.path for entry in files if whole or revoked.tag(index.tag_of(entry)))
         return
     for path, entry in index.files():
         if entry.record is None:
@@ -192,10 +191,11 @@ def invalid_paths(index: Published, items: Iterable[Item]) -> Iterator[bytes]:
 
 def revoked_paths(root: Path) -> list[bytes]:
     """The files of a published tree that its own revocation takes back. Raises `StoreError`."""
-    head, index = open_published(root)
-    with contextlib.closing(index):
-        claim = PublishedRevocation(root).claim(head.volume)
-        return [] if claim is None else list(invalid_paths(index, claim.items))
+    claim = PublishedRevocation(root).claim(read_head(root).volume)
+    if claim is None:
+        return []
+    with contextlib.closing(open_published(root)[1]) as index:
+        return list(invalid_paths(index, claim.items))
 
 
 def _all_by(data: bytes, signers: Container[Fingerprint]) -> bool:

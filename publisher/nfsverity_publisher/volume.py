@@ -231,12 +231,6 @@ class _VolumePublication:
         volume = self.before.volume
         if not signed_by(self.before.record, self.keys):
             raise PublicationError(f"{self.root}: none of the keys has signed the head that is to be renewed")
-        if (volume.volume, volume.label, volume.when.generation) != (
-            self.previous.volume,
-            self.previous.label,
-            self.previous.generation,
-        ):
-            raise PublicationError(f"{self.root}: the head is not of this tree")
         try:
             self._read_before()
         except Altered as error:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from nfsverity_proto.errors import NfsVerityError
 
-from .directory import FILES_MAX, Directories, Found, Part
+from .directory import Directories, Found, Part
 from .workers import interrupts_ignored, start_method
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ AHEAD = 2
 GIVEN_MAX = 64
 """Directories that are given at once."""
 ENTRIES, BYTES = 2_000, 2**22
-"""Looked at, or hashed, until a process answers: some 10 ms."""
+"""Looked at, or hashed, until a process answers: at most some 100 ms."""
 
 
 def go_through(directories: Directories, plan: Plan) -> Generator[Found, None, None]:
@@ -48,12 +48,9 @@ def _next(plan: Plan, found: Found) -> Waiting:
     """What follows from a directory: those in it that were meant, each with the names that are meant there.
 
     The first is the last one here, as `pop` gives it: so all is gone through in the order of the volume, in which
-    what is below one directory comes together, and rows are read by one query.
+    what is below one directory comes together.
     """
-    following: Waiting = []
-    for at in range(0, len(found.left), FILES_MAX):
-        indexes = found.left[at : at + FILES_MAX]
-        following.append(Part(found.path, indexes, [found.rows[index].name for index in indexes]))
+    following: Waiting = [*found.parts()]
     for name in reversed(found.directories):
         path = found.path + b"/" + name if found.path else name
         only = plan.get(path)
@@ -182,8 +179,7 @@ class _Unfinished:
     def rest(self) -> Iterator[Found]:
         """Those with large files, which are hashed now."""
         for path, found in self._found.items():
-            large = Part(path, found.large, [found.rows[index].name for index in found.large])
-            parts = [*self._parts.pop(path, []), self._directories.hash_part(large)]
+            parts = [*self._parts.pop(path, []), self._directories.hash_part(found.part_of(found.large))]
             yield self._directories.put_together(found, parts)
 
 

@@ -115,8 +115,8 @@ bool begins_at(const fim_range *range, const struct bytes *parent, const struct 
     return count < 2 || compare_place(&entries[1], parent, name) >= 0;
 }
 
-bool take_listed(const struct verified *head, const fim_range *range, const struct bytes *directory, struct bytes *after,
-               struct listed *page)
+bool take_listed(const struct verified *head, const fim_range *range, const struct bytes *directory,
+                 struct bytes *after, struct listed *page)
 {
     u_int count = range->entries.entries_len;
     const fim_entry *entries = range->entries.entries_val;

@@ -24,10 +24,10 @@ struct listed {
     uint64_t next;
     bool last;
 };
-/* The page of a directory that follows on `page`, by a verified range, from behind the name `after` on, which it moves on.
- * False: there is a gap (fim-range-4). */
-bool take_listed(const struct verified *head, const fim_range *range, const struct bytes *directory, struct bytes *after,
-               struct listed *page);
+/* The page of a directory that follows on `page`, by a verified range, from behind the name `after` on, which it moves
+ * on. False: there is a gap (fim-range-4). */
+bool take_listed(const struct verified *head, const fim_range *range, const struct bytes *directory,
+                 struct bytes *after, struct listed *page);
 /* Whether a range of one entry or more folds to the root. */
 bool range_folds(const fim_volume *volume, const struct hash *hash, const fim_range *range);
 

@@ -7,8 +7,9 @@
  *        shown at HASH ENTRIES ROOT PATH FILE
  *        shown list HASH ENTRIES ROOT PARENT FILE ...
  *
- * HASH and ENTRIES are numbers, ROOT, PATH and PARENT in hexadecimal. Prints ok, malformed, mismatch or refused; behind ok, for an
- * entry its leaf under SHA-256, for `at` the leaf of what is at PATH, or none, for a list the name of each entry, all in hexadecimal. */
+ * HASH and ENTRIES are numbers, ROOT, PATH and PARENT in hexadecimal. Prints ok, malformed, mismatch or refused; behind
+ * ok, for an entry its leaf under SHA-256, for `at` the leaf of what is at PATH, or none, for a list the name of each
+ * entry, all in hexadecimal. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,9 +61,7 @@ static int show_entry(const char *file)
     struct bytes data = read_file(file);
     fim_entry entry;
 
-    if (!decode_canonical((xdrproc_t)xdr_fim_entry, &data, &entry, sizeof entry))
-        return end_with("malformed");
-    if (!is_sound_entry(&entry))
+    if (!decode_canonical((xdrproc_t)xdr_fim_entry, &data, &entry, sizeof entry) || !is_sound_entry(&entry))
         return end_with("malformed");
     printf("ok");
     print_leaf(hash_of(FIM_HASH_SHA256), &entry);

@@ -119,7 +119,7 @@ class Hasher:
         changed = changed_units(old.shape, shape, ranges)
         if not shape.units or changed == [(0, shape.units)]:
             return self.hash(fd, place, seen, hash, shape.unit_log2, progress)
-        count = check_taken_over(fd, old, root, shape, ranges, progress)
+        count, taken = check_taken_over(fd, old, root, shape, ranges, progress)
         for units in changed:
             start, stop = shape.unit_span(*units)
             count += stop - start
@@ -132,7 +132,7 @@ class Hasher:
             if nodes is None:
                 nodes = Nodes(hash, shape, MemoryStore(bytearray(tree_length(hash, shape))))
             copy_nodes(old, nodes)
-            return update(fd, nodes, changed, runs, progress)
+            return update(fd, nodes, changed, taken, runs, progress)
 
         return self._keep(seen, shape, hash, count, make)
 

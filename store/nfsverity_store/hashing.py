@@ -181,8 +181,8 @@ def hash_runs(
         yield hash_run(fd, shape, hash, index, progress)
 
 
-def put_run(nodes: Nodes, index: int, run: Run, top_level: int) -> None:
-    """Put the nodes of a run, up to the one above it all; of a hole, the latter only."""
+def put_run(nodes: Nodes, index: int, run: Run, top_level: int) -> bytes:
+    """Put the nodes of a run, up to the one above it all, which is returned; of a hole, the latter only."""
     level_nodes = [zero_node(nodes.hash, nodes.shape.unit_log2, top_level)] if run is None else run
     for level in range(top_level):
         first = index << (RUN_LOG2 - level)
@@ -192,6 +192,7 @@ def put_run(nodes: Nodes, index: int, run: Run, top_level: int) -> None:
             nodes.put(level, first, level_nodes)
             level_nodes = parents(nodes.hash, level_nodes)
     nodes.put(top_level, index << (RUN_LOG2 - top_level), level_nodes)
+    return level_nodes[0]
 
 
 def build(shape: Shape, hash: Hash, runs: Iterable[Run], nodes: Nodes | None) -> bytes:

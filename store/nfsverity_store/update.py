@@ -3,7 +3,8 @@
 """A new tree from the one before, where it is known which units changed (fim, "Updating a Tree").
 
 Units that changed are hashed, and the nodes above them; all others are taken over. What is taken over is
-folded to the root that was signed before, so that a kept tree need not be trusted.
+folded to the root that was signed before, so that a kept tree need not be trusted. The new root is made of the very
+bytes that were folded, and of what was hashed: whoever can write to kept trees meanwhile damages one, and no more.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ Units = tuple[int, int]
 """The units [first, end)."""
 Bytes = tuple[int, int]
 """The bytes [offset, stop)."""
+Known = dict[tuple[int, int], bytes]
+"""The values of nodes by their names (level, index), none of them below another."""
 NODES_AT_ONCE = 2**16
 COPY = 2**20
 """Bytes of a kept tree that are copied at once, where the system cannot do it."""
@@ -98,12 +101,14 @@ def fold_used(hash: Hash, units: int, node: NodeSource, used: Sequence[tuple[int
     return fold(height(units), 0)
 
 
-def check_taken_over(fd: int, old: Nodes, root: bytes, new: Shape, ranges: Sequence[Bytes], progress: Progress) -> int:
+def check_taken_over(
+    fd: int, old: Nodes, root: bytes, new: Shape, ranges: Sequence[Bytes], progress: Progress
+) -> tuple[int, Known]:
     """That what is taken over is what was signed, as far as that can be told without reading all of it.
 
     Its hashes are folded to `root` (fim-keep-1). Of the content, the first and the last unit are looked at, and of a
     file that grew what its last unit held, unless the `ranges` that changed have something of it (fim-keep-3). Returns
-    how many bytes were hashed. Raises `NotTakenOver`, `OSError`.
+    how many bytes were hashed, and the hashes. Raises `NotTakenOver`, `OSError`.
     """
     hash, shape = old.hash, old.shape
     changed = changed_units(shape, new, ranges)
@@ -117,8 +122,14 @@ def check_taken_over(fd: int, old: Nodes, root: bytes, new: Shape, ranges: Seque
         looked.add(shape.units - 1)
     used = untouched(new.units, merged([*changed, *((unit, unit + 1) for unit in looked)]))
     used = sorted([*used, *((0, unit) for unit in looked)], key=lambda name: name[1] << name[0])
+    read: Known = {}
+
+    def once(level: int, index: int) -> bytes:
+        read[level, index] = old.node(level, index)
+        return read[level, index]
+
     try:
-        right = fold_used(hash, shape.units, old.node, used) == root
+        right = fold_used(hash, shape.units, once, used) == root
     except OSError as error:
         raise NotTakenOver(f"its kept tree cannot be read: {error}") from error
     if not right:
@@ -126,10 +137,10 @@ def check_taken_over(fd: int, old: Nodes, root: bytes, new: Shape, ranges: Seque
     count = 0
     for unit in sorted(looked):
         start, stop = shape.unit_span(unit, unit + 1)
-        if leaves(fd, shape, hash, unit, unit + 1, progress) != [old.node(0, unit)]:
+        if leaves(fd, shape, hash, unit, unit + 1, progress) != [read[0, unit]]:
             raise NotTakenOver(f"bytes {start} to {stop} changed too, and were not named")
         count += stop - start
-    return count
+    return count, {name: read[name] for name in used}
 
 
 def _gaps(units: int, changed: Sequence[Units]) -> Iterator[Units]:
@@ -188,12 +199,15 @@ def _copy_stored(source: FileStore, at: int, target: FileStore, to: int, length:
 
 
 def update(
-    fd: int, nodes: Nodes, changed: Sequence[Units], runs: Callable[[int, int], Iterable[Run]], progress: Progress
-) -> bytes:
+    fd: int, nodes: Nodes, changed: Sequence[Units], taken: Known, runs: Callable[[int, int], Iterable[Run]],
+    progress: Progress,
+) -> bytes:  # fmt: skip
     """Hash the changed units and put their nodes, and those above, into `nodes`, which has the others; the new root.
 
-    `runs` gives the runs [first, end) of the file, each of which is whole or the last one.
+    `taken` are the hashes that `check_taken_over` gave; `runs` gives the runs [first, end) of the file, each of which
+    is whole or the last one. Nothing that is in `nodes` becomes part of the root.
     """
+    known = dict(taken)
     shape, hash = nodes.shape, nodes.hash
     top_level = min(RUN_LOG2, shape.height)
     dirty: list[Units] = []
@@ -204,15 +218,32 @@ def update(
             parts = [(first, end)]
         else:
             for index, run in zip(range(low, high), runs(low, high), strict=True):
-                put_run(nodes, index, run, top_level)
+                known[top_level, index << (RUN_LOG2 - top_level)] = put_run(nodes, index, run, top_level)
             dirty.append((low, high))
             parts = [(first, low << RUN_LOG2), (high << RUN_LOG2, end)]
         for start, stop in parts:
             if start < stop:
-                nodes.put(0, start, leaves(fd, shape, hash, start, stop, progress))
+                hashed = leaves(fd, shape, hash, start, stop, progress)
+                known |= {(0, unit): leaf for unit, leaf in enumerate(hashed, start)}
+                nodes.put(0, start, hashed)
                 dirty += _raised(nodes, 0, top_level, [(start, stop)])
     _raised(nodes, top_level, shape.height, merged(dirty))
-    return nodes.node(shape.height, 0)
+    return _root(hash, shape.units, known)
+
+
+def _root(hash: Hash, units: int, known: Known) -> bytes:
+    """The root of a tree of which these nodes are all that is needed."""
+
+    def fold(level: int, index: int) -> bytes:
+        value = known.get((level, index))
+        if value is not None:
+            return value
+        left = fold(level - 1, 2 * index)
+        if 2 * index + 1 >= width(units, level - 1):
+            return left
+        return hash.node(left, fold(level - 1, 2 * index + 1))
+
+    return fold(height(units), 0)
 
 
 def _raised(nodes: Nodes, level: int, to: int, ranges: list[Units]) -> list[Units]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,19 +67,22 @@ class Content:
         root = build(shape, self.hash, hash_runs(self.fd, shape, self.hash), nodes)
         return nodes, root
 
-    def updated(self, old: Nodes, root: bytes, ranges: Sequence[tuple[int, int]]) -> tuple[Nodes, bytes, int]:
-        """As the publisher does; with the number of bytes that were hashed."""
+    def updated(
+        self, old: Nodes, root: bytes, ranges: Sequence[tuple[int, int]], meanwhile: Callable[[], object] = bool
+    ) -> tuple[Nodes, bytes, int]:
+        """As the publisher does; with the number of bytes that were hashed. `meanwhile`: when all was checked."""
         shape, done = self.shape(), list[int]()
         changed = changed_units(old.shape, shape, ranges)
         if not shape.units or changed == [(0, shape.units)]:
             nodes, root = self.full()
             return nodes, root, shape.size
-        looked = check_taken_over(self.fd, old, root, shape, ranges, done.append)
+        looked, taken = check_taken_over(self.fd, old, root, shape, ranges, done.append)
         assert sum(done) == looked
+        meanwhile()
         nodes = self.room()
         copy_nodes(old, nodes)
-        root = update(self.fd, nodes, changed, lambda a, b: hash_runs(self.fd, shape, self.hash, done.append, a, b),
-                      done.append)  # fmt: skip
+        root = update(self.fd, nodes, changed, taken,
+                      lambda a, b: hash_runs(self.fd, shape, self.hash, done.append, a, b), done.append)  # fmt: skip
         return nodes, root, sum(done)
 
 
@@ -337,3 +340,28 @@ def test_one_unit_of_many_costs_the_nodes_above_it(content: Content) -> None:
     assert len(used) == shape.height == 22
     assert fold_used(content.hash, shape.units, nodes.node, used) == root
     assert content.updated(nodes, root, [(2**33, 2**33 + 1)])[2] == 3 * UNIT
+
+
+@pytest.mark.spec("fim-keep-1", "fim-st-3")
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("units", [9, 3000])
+def test_what_is_put_into_a_kept_tree_once_it_was_checked_is_not_signed(
+    tmp_path: Path, in_memory: bool, units: int
+) -> None:
+    content = Content(tmp_path / "content", in_memory=in_memory)
+    content.path.write_bytes(os.urandom(units * UNIT - 7))
+    old, root = content.full()
+    with content.path.open("r+b") as file:
+        file.seek(2 * UNIT)
+        file.write(b"changed")
+        file.seek(0, os.SEEK_END)
+        file.write(b"appended" * UNIT)
+
+    def put() -> None:
+        for level in range(old.shape.height + 1):
+            for index in range(old.shape.width(level)):
+                old.put(level, index, [b"what the thief wants signed, so!"])
+
+    _, found, _ = content.updated(old, root, [(2 * UNIT, 2 * UNIT + 7)], put)
+    assert found == content.full()[1]
+    content.close()

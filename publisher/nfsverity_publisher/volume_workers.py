@@ -10,7 +10,6 @@ has little to do for each, whether directories are large or small, and however u
 from __future__ import annotations
 
 import multiprocessing
-import signal
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from nfsverity_proto.errors import NfsVerityError
 
 from .directory import Directories, Found, Part
-from .workers import interrupts_ignored, start_method
+from .workers import begin, start_method, starting
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -98,7 +97,7 @@ def _together(directories: Directories, plan: Plan, jobs: int) -> Generator[Foun
     from multiprocessing.connection import wait
 
     context: Any = multiprocessing.get_context(start_method())
-    forks = context.get_start_method() == "fork"
+    method = context.get_start_method()
     made_of = (directories.root, directories.previous_path, directories.terms, directories.private, directories.notes)
     pipes: list[Connection] = []
     processes = []
@@ -108,11 +107,11 @@ def _together(directories: Directories, plan: Plan, jobs: int) -> Generator[Foun
             ours, theirs = context.Pipe()
             pipes.append(ours)
             process = context.Process(
-                target=_work, args=(theirs, tuple(pipes) if forks else (), made_of, plan), daemon=True
+                target=_work, args=(theirs, tuple(pipes) if method == "fork" else (), made_of, plan), daemon=True
             )
-            with interrupts_ignored():
+            with starting(method):
                 process.start()
-            processes.append(process)
+                processes.append(process)
             theirs.close()
         waiting = _start(plan)
         outstanding = dict.fromkeys(pipes, 0)
@@ -185,7 +184,7 @@ class _Unfinished:
 
 def _work(pipe: Connection, inherited: tuple[Connection, ...], made_of: tuple[Any, ...], plan: Plan) -> None:
     """A process: answers with what it found and what it left, or with the error that ends all."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who started it stops it
+    begin()
     for other in inherited:  # so that a pipe ends with its reader
         other.close()
     try:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
 
+_ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 PARALLEL_MIN = 2**26
 """Bytes from which on a file is hashed by several processes."""
 PIECE_BYTES_LOG2 = 26
@@ -51,20 +52,20 @@ def runs(
     wanted = first, shape.width(RUN_LOG2) if end is None else end
     pieces = _pieces_of(shape, *wanted)
     context: Any = multiprocessing.get_context(start_method())
-    forks = context.get_start_method() == "fork"
+    method = context.get_start_method()
     workers: list[BaseProcess] = []
     pipes: list[Connection] = []
     try:
         for worker in range(jobs):
             ours, theirs = context.Pipe(duplex=False)
             pipes.append(ours)
-            inherited = tuple(pipes) if forks else ()
+            inherited = tuple(pipes) if method == "fork" else ()
             mine = pieces[worker::jobs]
             arguments = (theirs, inherited, root, tuple(names), seen, shape, hash.number, mine)
             process = context.Process(target=_work, args=arguments, daemon=True)
-            with interrupts_ignored():
+            with starting(method):
                 process.start()
-            workers.append(process)
+                workers.append(process)
             theirs.close()
         yield from _assembled(shape, hash, wanted, _received(pipes, shape, pieces, progress))
     finally:
@@ -76,12 +77,21 @@ def runs(
 
 
 @contextmanager
-def interrupts_ignored() -> Iterator[None]:
+def starting(method: str) -> Iterator[None]:
     """A process started in here ignores Ctrl-C from its first instruction on: it prints no traceback.
 
-    In a thread other than the main one nothing is changed, as Python allows no handler to be set there; nor
-    where the handler is not Python's, which could not be put back.
+    What comes meanwhile comes here when the context is left, where processes are forked. A new interpreter begins
+    without what is held back, and with what is ignored: then Ctrl-C is ignored here, too, for so long. But in a
+    thread other than the main one nothing is changed, as Python allows no handler to be set there; nor where the
+    handler is not Python's, which could not be put back.
     """
+    if method == "fork":
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return
     handler = signal.getsignal(signal.SIGINT)
     if handler is None or threading.current_thread() is not threading.main_thread():
         yield
@@ -91,6 +101,14 @@ def interrupts_ignored() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, handler)
+
+
+def begin() -> None:
+    """What a process does first that was started so: who started it ends it, and in no other way than at once."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in _ENDING - {signal.SIGINT}:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
 
 
 def start_method() -> str:
@@ -120,7 +138,7 @@ def _work(
     number: int, pieces: range,
 ) -> None:  # fmt: skip
     """A worker: sends the leaves of each of its pieces (None: it is a hole), or the error that ended it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who started it stops it
+    begin()
     for other in inherited:  # so that a pipe ends with its reader
         other.close()
     hash = hash_by_number(number)

@@ -29,6 +29,7 @@ from nfsverity_publisher.keys import SigningKey, load_signing_key, make_key
 from nfsverity_publisher.lock import PublicationError
 from nfsverity_publisher.transaction import Options, Report
 from nfsverity_publisher.volume import publish_volume, renew
+from nfsverity_publisher.volume_workers import ENTRIES
 from nfsverity_store.layout import DIRECTORY, StoreError, file_digest, head_path, read_head
 from nfsverity_store.volume_index import VolumeEntry, VolumeIndex
 from nfsverity_store.volume_nodes import VolumeNodes
@@ -300,17 +301,16 @@ def test_a_process_that_is_killed_ends_it(tree: Path, key: SigningKey) -> None:
     assert sign(tree, key, jobs=2).signed == 7 + 4 * FILES_MAX
 
 
-def test_a_part_is_given_while_another_is_answered(tree: Path, key: SigningKey) -> None:
-    """Names that are long, of which a pipe does not hold what is given at once."""
+def test_who_gives_and_who_answers_do_not_wait_for_each_other(tree: Path, key: SigningKey) -> None:
+    """Paths that are long: a pipe holds neither what is given at once nor what is answered."""
     at = tree
     for _ in range(14):
         at = at / ("d" * 250)
         at.mkdir()
-    for number in range(400):
-        (at / f"{number:03}{'n' * 200}").mkdir()
-        (at / f"{number:03}{'n' * 200}" / "f").write_bytes(b"f")
-    assert sign(tree, key, jobs=2).failed == []
-    check(tree)
+    for number in range(ENTRIES + 500):
+        (at / f"{number:05}{'n' * 200}").mkdir()
+    report = sign(tree, key, jobs=2)
+    assert (report.failed, report.directories) == ([], 4 + 14 + ENTRIES + 500)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

@@ -92,8 +92,8 @@ def test_a_worker_ignores_interrupts_before_it_begins(
     def start_and_look(process: BaseProcess) -> None:
         start(process)
         status = Path(f"/proc/{process.pid}/status").read_text()
-        mask = next(line.split()[1] for line in status.splitlines() if line.startswith("SigIgn:"))
-        ignored.append(bool(int(mask, 16) >> (signal.SIGINT - 1) & 1))
+        masks = [line.split()[1] for line in status.splitlines() if line.startswith(("SigIgn:", "SigBlk:"))]
+        ignored.append(any(int(mask, 16) >> (signal.SIGINT - 1) & 1 for mask in masks))
 
     monkeypatch.setattr(BaseProcess, "start", start_and_look)
     monkeypatch.setattr(workers, "start_method", lambda: method)
@@ -201,3 +201,23 @@ def test_workers_end_with_the_one_they_work_for(tmp_path: Path) -> None:
     assert len(pids) == 2
     for pid in pids:
         assert not os.path.exists(f"/proc/{pid}/fd/0")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are always started anew")
+def test_an_interrupt_that_comes_with_a_start_is_not_lost(
+    large: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    start, started = BaseProcess.start, list[BaseProcess]()
+
+    def start_and_interrupt(process: BaseProcess) -> None:
+        start(process)
+        started.append(process)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(BaseProcess, "start", start_and_interrupt)
+    shape = Shape(large.stat().st_size, 12)
+    with pytest.raises(KeyboardInterrupt):
+        list(workers.runs(tmp_path, (b"d", b"large"), seen(large), shape, hash_by_number(1), 2, lambda _: None))
+    (process,) = started
+    assert process.exitcode is not None
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()

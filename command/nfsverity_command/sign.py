@@ -163,6 +163,9 @@ def command(
     --renew signs what the metadata has, after a check that one of the keys has signed that. It cannot tell whether
     somebody has put back an older state: use it where the tree is signed, not on a server that is not trusted.
 
+    Which volume a tree is, its metadata says. Who else can write there could put what the same key has signed of
+    another tree, and have this one signed as that: there, give --volume-id each time.
+
     A file is best not written where it is read: --replace-with takes new content from beside it, by moving the file
     there, with its mode and owner. If that is killed
     between the two last steps, PATH has the new content, and signing it once more completes it.

@@ -23,7 +23,7 @@ from nfsverity_proto.entry import EntryType
 from nfsverity_proto.entry_range import verify_range
 from nfsverity_proto.errors import NfsVerityError
 from nfsverity_proto.hashes import SHA256, hash_by_number
-from nfsverity_proto.record import SIGNATURE, encode_record, signature_of
+from nfsverity_proto.record import encode_record
 from nfsverity_proto.statement import (
     NO_END,
     NOTES,
@@ -317,12 +317,11 @@ class _VolumePublication:
         """Whether a head that would be made now says what the present one does, times apart."""
         if self.before is None or self.previous is None:
             return False
-        claim = self.before.volume
-        signers = sorted(key.certificate.fingerprint.digest for key in self.keys)
-        signatures = [signature_of(found) for found in self.before.record.attestations if found.type == SIGNATURE]
-        signed = sorted(signature.signer.digest for signature in signatures)
-        wanted = (self.head.volume, self.head.label, self.when.not_after, self.hash.number, signers)
-        return (claim.volume, claim.label, claim.when.not_after, self.before.hash, signed) == wanted
+        claim, record = self.before.volume, self.before.record
+        if len(record.attestations) != len(self.keys) or not all(signed_by(record, [key]) for key in self.keys):
+            return False  # by others too, or not by all of these, or a signature is damaged
+        wanted = (self.head.volume, self.head.label, self.when.not_after, self.hash.number)
+        return (claim.volume, claim.label, claim.when.not_after, self.before.hash) == wanted
 
     # putting it together
 

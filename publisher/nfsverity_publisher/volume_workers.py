@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 from nfsverity_proto.errors import NfsVerityError
 
 from .directory import Directories, Found, Part
-from .workers import begin, start_method, starting
+from .workers import begin, start_method, starting, stop
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
 
 Plan = dict[bytes, set[bytes] | None]
 """Directories to begin with: which of their names are meant, or None for all of them and all below."""
@@ -100,7 +101,7 @@ def _together(directories: Directories, plan: Plan, jobs: int) -> Generator[Foun
     method = context.get_start_method()
     made_of = (directories.root, directories.previous_path, directories.terms, directories.private, directories.notes)
     pipes: list[Connection] = []
-    processes = []
+    processes: list[BaseProcess] = []
     unfinished = _Unfinished(directories)
     try:
         for _ in range(jobs):
@@ -109,9 +110,9 @@ def _together(directories: Directories, plan: Plan, jobs: int) -> Generator[Foun
             process = context.Process(
                 target=_work, args=(theirs, tuple(pipes) if method == "fork" else (), made_of, plan), daemon=True
             )
+            processes.append(process)
             with starting(method):
                 process.start()
-                processes.append(process)
             theirs.close()
         waiting = _start(plan)
         outstanding = dict.fromkeys(pipes, 0)
@@ -141,9 +142,7 @@ def _together(directories: Directories, plan: Plan, jobs: int) -> Generator[Foun
         directories.close()
         for pipe in pipes:
             pipe.close()
-        for process in processes:
-            process.terminate()
-            process.join()
+        stop(processes)
 
 
 @contextmanager

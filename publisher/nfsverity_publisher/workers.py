@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,17 +63,15 @@ def runs(
             mine = pieces[worker::jobs]
             arguments = (theirs, inherited, root, tuple(names), seen, shape, hash.number, mine)
             process = context.Process(target=_work, args=arguments, daemon=True)
+            workers.append(process)
             with starting(method):
                 process.start()
-                workers.append(process)
             theirs.close()
         yield from _assembled(shape, hash, wanted, _received(pipes, shape, pieces, progress))
     finally:
         for pipe in pipes:
             pipe.close()
-        for process in workers:
-            process.terminate()
-            process.join()
+        stop(workers)
 
 
 @contextmanager
@@ -101,6 +99,14 @@ def starting(method: str) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, handler)
+
+
+def stop(processes: Iterable[BaseProcess]) -> None:
+    """End processes, of which the last may not have been started."""
+    for process in processes:
+        if process.pid is not None:
+            process.terminate()
+            process.join()
 
 
 def begin() -> None:

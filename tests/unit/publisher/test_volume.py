@@ -538,6 +538,30 @@ def test_what_is_not_understood_is_told(tree: Path, key: SigningKey, statement: 
     assert read_head(tree) == head
 
 
+def test_one_damaged_signature_of_two_is_made_anew(tree: Path, key: SigningKey, tmp_path: Path) -> None:
+    private, certificate = make_key("second", "ed25519", 365)
+    (tmp_path / "k2").write_bytes(private)
+    (tmp_path / "c2").write_bytes(certificate)
+    keys = [key, load_signing_key(tmp_path / "k2", tmp_path / "c2")]
+
+    def both() -> Report:
+        return publish_volume(tree, [b""], keys, Options(unit_log2=UNIT_LOG2))
+
+    both()
+    while both().bytes_hashed:
+        pass
+    head = read_head(tree)
+    both()
+    assert read_head(tree) == head
+    path = tree / DIRECTORY / head.index
+    with contextlib.closing(VolumeIndex(path, writable=True)) as index:
+        data, number = index.head()
+        index.put_head(data[:-1] + bytes([data[-1] ^ 1]), number)
+    head_path(tree).write_bytes(replace(head, digest=file_digest(path)).encode())
+    assert both().bytes_hashed == 0
+    assert read_head(tree).generation > head.generation
+
+
 @pytest.mark.parametrize("column", ["unit_log2 = 1 << 40", "size = 'abc'", "root = 'abc'", "mtime = 1e300"])
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_number_that_is_none_is_altered(tree: Path, key: SigningKey, column: str, jobs: int) -> None:

@@ -167,7 +167,7 @@ def command(
     another tree, and have this one signed as that: there, give --volume-id each time.
 
     A file is best not written where it is read: --replace-with takes new content from beside it, by moving the file
-    there, with its mode and owner. If that is killed
+    there, with its mode and owner. If this is killed
     between the two last steps, PATH has the new content, and signing it once more completes it.
 
     --changed and --appended are your word that the rest of the file is as it was signed. All else is taken over from

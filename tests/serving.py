@@ -22,7 +22,8 @@ from nfsverity_proto.certificate import parse_certificate
 from nfsverity_proto.hashes import hash_by_name
 from nfsverity_proto.trust import TrustEntry
 from nfsverity_proto.url import Url
-from nfsverity_publisher.keys import SigningKey, make_key
+from nfsverity_publisher.keys import SigningKey
+from nfsverity_publisher.new_key import make_key
 from nfsverity_publisher.publication import publish
 from nfsverity_publisher.transaction import Options, Report
 from nfsverity_publisher.volume import publish_volume

@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from nfsverity_proto.certificate import certificates_in, parse_certificate
 from nfsverity_proto.errors import BadCertificate, NfsVerityError
 from nfsverity_proto.trust import TrustEntry
 
@@ -258,22 +259,19 @@ class Bindings:
 
 def certificate_file(path: Path) -> bytes:
     """The DER of the one certificate in a file, which is PEM or DER. Raises `TrustStoreError`, `OSError`."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import Encoding
-
     with path.open("rb") as file:
         data = file.read(FILE_MAX)
     try:
-        if b"-----BEGIN" not in data:
-            return x509.load_der_x509_certificate(data).public_bytes(Encoding.DER)
-        found = x509.load_pem_x509_certificates(data)
-    except ValueError as error:
+        found = certificates_in(data) if b"-----BEGIN" in data else [data]
+        for one in found:
+            _ = parse_certificate(one).x509
+    except (ValueError, BadCertificate) as error:
         problem = TrustStoreError(f"{path} holds no certificate, or a damaged one: PEM and DER can be read")
         problem.advice = "name the file that the publisher gives to its readers (`nfsverity keygen` calls it NAME.crt)"
         raise problem from error
     if len(found) != 1:
         raise TrustStoreError(f"{path} holds {len(found)} certificates: name a file with the one that is meant")
-    return found[0].public_bytes(Encoding.DER)
+    return found[0]
 
 
 def _server_key(server: str) -> str:

@@ -59,7 +59,7 @@ def command(
 
     from nfsverity._exported import export, path_of
     from nfsverity_proto.exported import is_exported
-    from nfsverity_publisher.keys import write_new
+    from nfsverity_publisher.new_file import write_new
 
     if isinstance(target, Path):
         data = export(target)

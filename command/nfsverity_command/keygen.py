@@ -50,11 +50,9 @@ def command(name: str, algorithm: str, days: int, as_json: bool) -> None:
     import os
     from pathlib import Path
 
-    from cryptography.hazmat.primitives.serialization import Encoding
-    from cryptography.x509 import load_pem_x509_certificate
-
-    from nfsverity_proto.certificate import parse_certificate
-    from nfsverity_publisher.keys import make_key, write_new
+    from nfsverity_proto.certificate import certificates_in, parse_certificate
+    from nfsverity_publisher.new_file import write_new
+    from nfsverity_publisher.new_key import make_key
 
     from .output import name_fields, printable, seconds_text, write_json
 
@@ -77,7 +75,7 @@ def command(name: str, algorithm: str, days: int, as_json: bool) -> None:
         for file in made:
             file.unlink(missing_ok=True)
         raise
-    certificate = parse_certificate(load_pem_x509_certificate(pem).public_bytes(Encoding.DER))
+    certificate = parse_certificate(*certificates_in(pem))
     if as_json:
         write_json(
             {

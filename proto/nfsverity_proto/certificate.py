@@ -7,6 +7,8 @@ What is judged of a signer's certificate is read here; the library builds and ch
 
 from __future__ import annotations
 
+import base64
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,6 +29,9 @@ CHAIN_MAX = 8
 DOCUMENT_SIGNING, ANY_PURPOSE = "1.3.6.1.5.5.7.3.36", "2.5.29.37.0"
 """id-kp-documentSigning (RFC 9336), and anyExtendedKeyUsage (RFC 5280 section 4.2.1.12)."""
 
+_PEM = re.compile(rb"-----BEGIN (X509 )?CERTIFICATE-----(?P<lines>.*?)-----END (X509 )?CERTIFICATE-----", re.DOTALL)
+_PEM_BEGIN = re.compile(rb"-----BEGIN (X509 )?CERTIFICATE-----")
+"""RFC 7468 section 5; whatever else stands in the text is passed over."""
 _KEY_USAGE, _EXTENDED_KEY_USAGE = "2.5.29.15", "2.5.29.37"
 _VERSION_3 = bytes.fromhex("a003020102")
 _ISSUER_ID, _SUBJECT_ID, _EXTENSIONS = 0x81, 0x82, 0xA3
@@ -93,6 +98,16 @@ class Certificate:
     def key_id(self) -> bytes:
         """Two signers are distinct when these are (fim-trust-8)."""
         return self.spki
+
+
+def certificates_in(pem: bytes) -> list[bytes]:
+    """The DER of those in a text, one at least. Raises `ValueError`; whether they can be decoded is not looked at."""
+    found = [base64.b64decode(b"".join(one["lines"].split()), validate=True) for one in _PEM.finditer(pem)]
+    if len(found) != len(_PEM_BEGIN.findall(pem)):
+        raise ValueError("it is cut short")
+    if not found:
+        raise ValueError("it has none")
+    return found
 
 
 @lru_cache(maxsize=256)

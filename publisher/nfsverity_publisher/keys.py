@@ -4,122 +4,21 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from nfsverity_proto.certificate import DOCUMENT_SIGNING, Certificate, parse_certificate
+from nfsverity_proto.certificate import Certificate, certificates_in, parse_certificate
 from nfsverity_proto.errors import BadCertificate, BadSignature
 from nfsverity_proto.record import Attestation, Signature, signature_attestation, signed_bytes
 from nfsverity_proto.signature import Scheme, check_signature, pss_padding, scheme_for_key
-from nfsverity_store.layout import naming
 
 from .lock import PublicationError
 
 _CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
-_DESCRIPTORS = "/proc/self/fd"
-_GENERATE: dict[str, Callable[[], Any]] = {
-    "ed25519": ed25519.Ed25519PrivateKey.generate,
-    "ecdsa-p256": lambda: ec.generate_private_key(ec.SECP256R1()),
-    "ecdsa-p384": lambda: ec.generate_private_key(ec.SECP384R1()),
-    "rsa-pss": lambda: rsa.generate_private_key(65537, 3072),
-    "ml-dsa-44": mldsa.MLDSA44PrivateKey.generate,
-    "ml-dsa-65": mldsa.MLDSA65PrivateKey.generate,
-    "ml-dsa-87": mldsa.MLDSA87PrivateKey.generate,
-}
-ALGORITHMS = tuple(_GENERATE)
-
-
-def _certificate_hash(key: Any) -> hashes.SHA256 | None:
-    return hashes.SHA256() if isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) else None
-
-
-def make_key(name: str, algorithm: str, days: int, now: datetime | None = None) -> tuple[bytes, bytes]:
-    """A new private key (PKCS #8) and its self-signed certificate, both PEM. Raises `ValueError`."""
-    if algorithm not in _GENERATE:
-        raise ValueError(f"no algorithm is named {algorithm!r}; there are {', '.join(ALGORITHMS)}")
-    key = _GENERATE[algorithm]()
-    start = (now or datetime.now(UTC)).replace(microsecond=0)
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    usage = x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=False,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(start - timedelta(minutes=5))
-        .not_valid_after(start + timedelta(days=days))
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(usage, critical=True)
-        .add_extension(x509.ExtendedKeyUsage([x509.ObjectIdentifier(DOCUMENT_SIGNING)]), critical=False)
-        .sign(key, _certificate_hash(key))
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return private, certificate.public_bytes(serialization.Encoding.PEM)
-
-
-def write_new(path: Path, data: bytes, mode: int) -> None:
-    """Write a file that must not exist yet; where that fails, there is none. Raises `FileExistsError`, `OSError`.
-
-    It gets its name when it is whole, where the system can do that; elsewhere a process that is killed leaves a part.
-    """
-    if os.path.lexists(path):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-    unnamed = _unnamed(path.parent, mode)
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode) if unnamed is None else unnamed
-    try:
-        with naming(path), os.fdopen(fd, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            if unnamed is not None:
-                _name(unnamed, path)
-    except BaseException:
-        if unnamed is None:
-            path.unlink()
-        raise
-
-
-def _unnamed(directory: Path, mode: int) -> int | None:
-    """A new file without a name, which can be given one; None where there is no such thing."""
-    if not hasattr(os, "O_TMPFILE") or not os.path.isdir(_DESCRIPTORS):
-        return None
-    try:
-        return os.open(directory, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, mode)
-    except OSError:  # a file system without them, or whatever is wrong with the directory: the name will tell
-        return None
-
-
-def _name(fd: int, path: Path) -> None:
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        # with a descriptor of the directory it follows the link that names the file
-        os.link(f"{_DESCRIPTORS}/{fd}", path.name, dst_dir_fd=directory, follow_symlinks=True)
-    except OSError as error:
-        error.filename, error.filename2 = str(path), None
-        raise
-    finally:
-        os.close(directory)
 
 
 class SigningProblem(PublicationError):
@@ -219,9 +118,8 @@ def load_certificates(file: Path) -> tuple[Certificate, tuple[bytes, ...]]:
         data = file.read_bytes()
         if b"PRIVATE KEY-----" in data and _CERTIFICATE not in data:
             raise ValueError("it holds a private key")
-        chain = x509.load_pem_x509_certificates(data)
-        der, *issuers = [certificate.public_bytes(serialization.Encoding.DER) for certificate in chain]
-        return parse_certificate(der), tuple(issuers)
+        first, *issuers = map(parse_certificate, certificates_in(data))
+        return first, tuple(issuer.der for issuer in issuers)
     except ValueError as error:
         raise ValueError(f"{file} is not a certificate in PEM: {error}") from error
     except BadCertificate as error:

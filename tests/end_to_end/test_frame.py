@@ -106,10 +106,10 @@ def test_a_mistake_of_usage_as_json(nfsverity: Any) -> None:
 
 BROKEN = """
 import sys
-import nfsverity_publisher.keys
+import nfsverity_publisher.new_key
 def boom(*_):
     raise RuntimeError("boom")
-nfsverity_publisher.keys.make_key = boom
+nfsverity_publisher.new_key.make_key = boom
 from nfsverity_command.main import main
 sys.exit(main(sys.argv[1:]))
 """

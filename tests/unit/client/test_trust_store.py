@@ -18,7 +18,7 @@ from nfsverity_client.trust_store import Bindings, TrustStore, TrustStoreError, 
 from nfsverity_proto.errors import BadCertificate
 from nfsverity_proto.signature import ED25519, ML_DSA_65
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_publisher.keys import make_key
+from nfsverity_publisher.new_key import make_key
 
 VOLUME, OTHER = bytes(range(16)), bytes(range(16, 32))
 

@@ -21,7 +21,8 @@ from nfsverity._local_place import file_url, locate
 from nfsverity_client.trust_store import Bindings
 from nfsverity_proto.errors import Hidden, Mismatch, Unsigned, WrongVolume
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_publisher.keys import SigningKey, load_signing_key, make_key
+from nfsverity_publisher.keys import SigningKey, load_signing_key
+from nfsverity_publisher.new_key import make_key
 from nfsverity_publisher.publication import plan, publish
 from nfsverity_publisher.transaction import Options
 from nfsverity_publisher.volume import publish_volume

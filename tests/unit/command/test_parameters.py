@@ -16,11 +16,11 @@ from nfsverity_command import parameters
 from nfsverity_command.parameters import ADDRESS, BYTES, DAY, PREFIX, TARGET, UNIT_SIZE, URL, VOLUME
 from nfsverity_proto import hashes, signature, tree
 from nfsverity_proto.url import Url
-from nfsverity_publisher import keys
+from nfsverity_publisher import new_key
 
 
 def test_names_and_bounds_are_those_of_the_modules_that_do_the_work() -> None:
-    assert parameters.KEY_ALGORITHMS == keys.ALGORITHMS
+    assert parameters.KEY_ALGORITHMS == new_key.ALGORITHMS
     assert set(parameters.KEY_ALGORITHMS) == set(signature.SCHEME_NAMES)
     assert parameters.HASHES == hashes.HASH_NAMES
     assert tuple(Presentation) == parameters.PRESENTATIONS

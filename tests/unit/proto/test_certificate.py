@@ -16,7 +16,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nfsverity_proto.certificate import ANY_PURPOSE, Certificate, check_chain, check_leaf, parse_certificate
+from nfsverity_proto.certificate import (
+    ANY_PURPOSE,
+    Certificate,
+    certificates_in,
+    check_chain,
+    check_leaf,
+    parse_certificate,
+)
 from nfsverity_proto.errors import BadCertificate, Expired, NotYetValid, WrongUsage
 from nfsverity_proto.trust import TrustEntry
 from oracle import signers
@@ -50,6 +57,34 @@ def test_two_certificates_of_one_key_have_one_key_id() -> None:
     one, other = leaf(signs=True), leaf(signs=False)
     assert one.fingerprint != other.fingerprint
     assert one.key_id() == other.key_id() != parse_certificate(signers.signer().der).key_id()
+
+
+@given(st.lists(st.tuples(st.sampled_from([b"", b"a comment\n", b"\r\n\r\n"]), st.booleans()), min_size=1, max_size=5))
+def test_the_certificates_in_a_text_are_those_that_the_library_finds(texts: list[tuple[bytes, bool]]) -> None:
+    pem = b""
+    for number, (between, crlf) in enumerate(texts):
+        one = signers.signer(name=f"certificate {number}")
+        lines = x509.load_der_x509_certificate(one.der).public_bytes(serialization.Encoding.PEM)
+        pem += between + (lines.replace(b"\n", b"\r\n") if crlf else lines)
+    found = x509.load_pem_x509_certificates(pem)
+    assert certificates_in(pem) == [one.public_bytes(serialization.Encoding.DER) for one in found]
+
+
+@pytest.mark.parametrize(
+    "pem",
+    [
+        b"",
+        b"nonsense",
+        b"-----BEGIN CERTIFICATE-----\nAAAA\n",
+        b"-----BEGIN CERTIFICATE-----\nAAAA\n-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n-----BEGIN CERTIFICATE-----\nAA",
+        b"-----BEGIN CERTIFICATE-----\nAAA\n-----END CERTIFICATE-----\n",
+        b"-----BEGIN CERTIFICATE-----\nA*AA\n-----END CERTIFICATE-----\n",
+    ],
+)
+def test_a_text_without_whole_certificates(pem: bytes) -> None:
+    with pytest.raises(ValueError):
+        certificates_in(pem)
 
 
 @pytest.mark.spec("fim-cert-3")

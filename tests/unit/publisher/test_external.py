@@ -14,7 +14,8 @@ import pytest
 from nfsverity_proto.record import signature_of
 from nfsverity_publisher import external
 from nfsverity_publisher.external import TokenUri, load_key
-from nfsverity_publisher.keys import ALGORITHMS, SigningKey, SigningProblem, make_key
+from nfsverity_publisher.keys import SigningKey, SigningProblem
+from nfsverity_publisher.new_key import ALGORITHMS, make_key
 
 PIN, LABEL = "4321", "nfs verity"
 MODULES = (

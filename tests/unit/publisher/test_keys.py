@@ -16,7 +16,9 @@ from cryptography.hazmat.primitives import serialization
 from nfsverity_proto.certificate import check_leaf, parse_certificate
 from nfsverity_proto.record import signature_of, signed_bytes
 from nfsverity_proto.signature import check_signature
-from nfsverity_publisher.keys import ALGORITHMS, load_signing_key, make_key, write_new
+from nfsverity_publisher.keys import load_signing_key
+from nfsverity_publisher.new_file import write_new
+from nfsverity_publisher.new_key import ALGORITHMS, make_key
 from oracle import signers
 from serving import fresh_keys
 
@@ -79,6 +81,11 @@ def test_a_chain_comes_with_the_certificate(tmp_path: Path) -> None:
         (b"nonsense", None, "k is not a private key"),
         (None, b"nonsense", "c is not a certificate"),
         (None, b"", "c is not a certificate"),
+        (
+            None,
+            b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            "c: bad-certificate: the certificate",
+        ),
         ("other", None, "not the one of the certificate"),
         ("locked", None, "without a password"),
     ],

@@ -25,8 +25,9 @@ from nfsverity_proto.record import decode_record, encode_record
 from nfsverity_proto.statement import Kind, Volume, decode_statement, encode_statement
 from nfsverity_publisher import directory
 from nfsverity_publisher.directory import FILES_MAX
-from nfsverity_publisher.keys import SigningKey, load_signing_key, make_key
+from nfsverity_publisher.keys import SigningKey, load_signing_key
 from nfsverity_publisher.lock import PublicationError
+from nfsverity_publisher.new_key import make_key
 from nfsverity_publisher.transaction import Options, Report
 from nfsverity_publisher.volume import publish_volume, renew
 from nfsverity_publisher.volume_workers import ENTRIES

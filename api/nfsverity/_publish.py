@@ -59,7 +59,7 @@ def sign(
     """
     from nfsverity_publisher.external import is_external, load_key
     from nfsverity_publisher.form import publish
-    from nfsverity_publisher.publication import plan
+    from nfsverity_publisher.plan import plan
     from nfsverity_publisher.transaction import Form, Options
 
     if unit_size is not None and (unit_size & (unit_size - 1) or not 2**12 <= unit_size <= 2**24):

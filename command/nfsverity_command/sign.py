@@ -177,7 +177,7 @@ def command(
     --rehash.
     """
     from nfsverity_proto.hashes import hash_by_name
-    from nfsverity_publisher.publication import plan
+    from nfsverity_publisher.plan import plan
     from nfsverity_publisher.transaction import Form, Options
 
     if per_file and as_volume:

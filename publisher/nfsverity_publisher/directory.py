@@ -107,6 +107,8 @@ class Found:
     """Of what `rows` say; None where `same`, or without rows."""
     same: bool = False
     """All is as it was, and there are no rows."""
+    looks_same: bool = False
+    """So it is by its looks: nothing else is to be said of it."""
     directories: list[bytes] = field(default_factory=list)
     """The names of those to go on with."""
     below: frozenset[bytes] = frozenset()
@@ -271,7 +273,10 @@ class Directories:
         if looks or self.notes is None or not self.same_hash:
             return False
         note = self.notes.directories.get(found.path)
-        if note is None or note.count != len(items):
+        if note is None:
+            found.same = found.looks_same = not items
+            return found.same
+        if note.count != len(items):
             return False
         unit_log2 = self.terms.unit_log2
         if unit_log2 is not None and note.units & ~(1 << unit_log2):
@@ -282,7 +287,8 @@ class Directories:
             return False
         if sight is None or sight.seen != note.seen:
             return False
-        found.same, found.unchanged, found.directories = True, sight.files, sight.directories
+        found.same = found.looks_same = True
+        found.unchanged, found.directories = sight.files, sight.directories
         return True
 
     def _replaced_in(self, path: bytes) -> bytes | None:

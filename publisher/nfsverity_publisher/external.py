@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shlex
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,6 +47,9 @@ def load_key(key: str, certificate_file: Path, pin: Pin | None = None, seconds: 
 
 
 def _of_command(text: str, certificate_file: Path, seconds: float) -> SigningKey:
+    import shlex  # most keys are in files, and need no part of this
+    import subprocess
+
     try:
         words = shlex.split(text)
     except ValueError as error:

@@ -7,11 +7,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from . import publication, volume
-from .directory import Progress
-from .keys import SigningKey
 from .transaction import Form, Options, Report, form_of, previous_head
+
+if TYPE_CHECKING:
+    from .directory import Progress
+    from .keys import SigningKey
 
 
 def form_for(root: Path, below: Sequence[bytes], wanted: Form | None) -> Form:
@@ -41,6 +43,8 @@ def publish(
 
     Where another process changes the form meanwhile, it ends in `PublicationError`.
     """
-    volumes = form_for(root, below, options.form) is Form.VOLUME
-    sign = volume.publish_volume if volumes else publication.publish
+    if form_for(root, below, options.form) is Form.VOLUME:
+        from .volume import publish_volume as sign  # what is not needed would be a part of the program's start
+    else:
+        from .publication import publish as sign
     return sign(root, below, keys, options, progress, private, waiting)

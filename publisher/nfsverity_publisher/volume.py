@@ -14,7 +14,7 @@ import os
 import shutil
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -170,12 +170,12 @@ class _VolumePublication:
         try:
             try:
                 self._read_before()
-                found = {one.path: one for one in self._go_through(below)}
+                found = self._go_through(below)
             except Altered as error:
                 if list(below) != [b""]:
                     raise PublicationError(f"{self.root}: {error}: sign all of the tree") from error
                 self._forget(str(error))
-                found = {one.path: one for one in self._go_through(below)}
+                found = self._go_through(below)
             if self.before is not None and all(one.same for one in found.values()) and self._says_the_same():
                 self._count(self.before.index)
             else:
@@ -278,7 +278,8 @@ class _VolumePublication:
         self.report.links = counts.get(EntryType.LINK, 0)
         self.report.directories = counts.get(EntryType.DIRECTORY, 0)
 
-    def _go_through(self, below: Sequence[bytes]) -> Iterator[Found]:
+    def _go_through(self, below: Sequence[bytes]) -> dict[bytes, Found]:
+        """Directories, but for those that look as they did."""
         plan: Plan = {}
         for path in below:
             names = path.split(b"/") if path else []
@@ -293,10 +294,14 @@ class _VolumePublication:
             self.root, previous, self.terms, self.private, self.notes, progress=self.progress, told=self.told
         )
         self.hasher = directories.hasher
+        found: dict[bytes, Found] = {}
         with closing(go_through(directories, plan)) as every:
-            for one in every:
-                self._take(one)
-                yield one
+            for done in every:
+                self.report.unchanged += done.unchanged
+                for one in done.found:
+                    self._take(one)
+                    found[one.path] = one
+        return found
 
     def _take(self, one: Found) -> None:
         report = self.report
@@ -405,7 +410,10 @@ class _VolumePublication:
             note = old.get(path) if one is None or one.same else one.note
             if note is not None:
                 notes[path] = note
-        index.arrange(first_of(notes))
+        before = {} if self.notes is None else self.notes.first
+        put = {path for path, one in found.items() if not one.same}
+        first = first_of(notes)
+        index.arrange({path: at for path, at in first.items() if path in put or before.get(path) != at})
         return notes
 
     def _put_nodes(self, found: dict[bytes, Found], notes: Iterable[bytes]) -> list[bytes]:

@@ -13,6 +13,7 @@ import multiprocessing
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -35,9 +36,27 @@ GIVEN_MAX = 64
 """Directories that are given at once."""
 ENTRIES, BYTES = 2_000, 2**22
 """Looked at, or hashed, until a process answers: at most some 100 ms."""
+ENTRIES_SOON = 50
+"""The same where another process has nothing to do."""
 
 
-def go_through(directories: Directories, plan: Plan) -> Generator[Found, None, None]:
+@dataclass(slots=True)
+class Done:
+    """Directories that were gone through."""
+
+    found: list[Found] = field(default_factory=list)
+    """Those of which there is something to be said."""
+    unchanged: int = 0
+    """Files in the others: almost all, in a tree that is signed again."""
+
+    def put(self, one: Found) -> None:
+        if one.looks_same:
+            self.unchanged += one.unchanged
+        else:
+            self.found.append(one)
+
+
+def go_through(directories: Directories, plan: Plan) -> Generator[Done, None, None]:
     """Every directory of a plan, and below it, in any order. Raises `PublicationError`, `StoreError`, `OSError`."""
     jobs = directories.terms.jobs
     alone = jobs < 2 or directories.told is not None
@@ -63,24 +82,24 @@ def _start(plan: Plan) -> Waiting:
     return [(b"", None if only is None else frozenset(only))]
 
 
-def _alone(directories: Directories, plan: Plan) -> Generator[Found, None, None]:
+def _alone(directories: Directories, plan: Plan) -> Generator[Done, None, None]:
     waiting = _start(plan)
     try:
         while waiting:
-            yield from _some(directories, plan, waiting)
+            yield _some(directories, plan, waiting)
     finally:
         directories.close()
 
 
-def _some(directories: Directories, plan: Plan, waiting: Waiting) -> list[Found]:
+def _some(directories: Directories, plan: Plan, waiting: Waiting, entries_max: int = ENTRIES) -> Done:
     """Some of those that wait, and of what is below them; the rest is left there."""
-    done: list[Found] = []
+    done = Done()
     entries = size = 0
-    while waiting and entries < ENTRIES and size < BYTES:
+    while waiting and entries < entries_max and size < BYTES:
         work = waiting.pop()
         found = directories.hash_part(work) if isinstance(work, Part) else directories.go_through(*work)
         waiting += _next(plan, found)
-        done.append(found)
+        done.put(found)
         entries += 1 + len(found.rows) + found.unchanged
         size += sum(count for _, count in found.hashed)
     return done
@@ -94,7 +113,7 @@ def _given(waiting: Waiting, jobs: int) -> Waiting:
     return given
 
 
-def _together(directories: Directories, plan: Plan, jobs: int) -> Generator[Found, None, None]:
+def _together(directories: Directories, plan: Plan, jobs: int) -> Generator[Done, None, None]:
     from multiprocessing.connection import wait
 
     context: Any = multiprocessing.get_context(start_method())
@@ -119,9 +138,11 @@ def _together(directories: Directories, plan: Plan, jobs: int) -> Generator[Foun
         while waiting or any(outstanding.values()):
             for pipe in sorted(pipes, key=outstanding.__getitem__):
                 while waiting and outstanding[pipe] < AHEAD:
-                    with _not_ended():
-                        pipe.send(_given(waiting, jobs))
+                    given = _given(waiting, jobs)
                     outstanding[pipe] += 1
+                    others_wait = not waiting and not all(outstanding.values())
+                    with _not_ended():
+                        pipe.send((given, ENTRIES_SOON if others_wait else ENTRIES))
             ready = wait([pipe for pipe in pipes if outstanding[pipe]])
             for pipe in [pipe for pipe in pipes if pipe in ready]:
                 with _not_ended():
@@ -131,13 +152,11 @@ def _together(directories: Directories, plan: Plan, jobs: int) -> Generator[Foun
                 done, left = answer
                 outstanding[pipe] -= 1
                 waiting += left
-                for found in done:
+                for found in done.found:
                     for path, size in found.hashed:  # by the file, as there is a pipe between
                         directories.done(path, size)
-                    finished = unfinished.take(found)
-                    if finished is not None:
-                        yield finished
-        yield from unfinished.rest()
+                yield Done([one for one in map(unfinished.take, done.found) if one is not None], done.unchanged)
+        yield Done(list(unfinished.rest()))
     finally:
         directories.close()
         for pipe in pipes:
@@ -190,8 +209,9 @@ def _work(pipe: Connection, inherited: tuple[Connection, ...], made_of: tuple[An
         try:
             directories = Directories(*made_of, leaves_some=True)
             given = _received(pipe)
-            while (waiting := given.get()) is not None:
-                pipe.send((_some(directories, plan, waiting), waiting))
+            while (work := given.get()) is not None:
+                waiting, entries_max = work
+                pipe.send((_some(directories, plan, waiting, entries_max), waiting))
         except (BrokenPipeError, ConnectionResetError):
             return
         except (NfsVerityError, OSError) as error:
@@ -200,12 +220,12 @@ def _work(pipe: Connection, inherited: tuple[Connection, ...], made_of: tuple[An
         return
 
 
-def _received(pipe: Connection) -> SimpleQueue[Waiting | None]:
+def _received(pipe: Connection) -> SimpleQueue[tuple[Waiting, int] | None]:
     """What is given, received as soon as it is there; None at the end.
 
     Else who gives more than a pipe holds and who answers more than that would wait for each other.
     """
-    given: SimpleQueue[Waiting | None] = SimpleQueue()
+    given: SimpleQueue[tuple[Waiting, int] | None] = SimpleQueue()
 
     def receive() -> None:
         try:

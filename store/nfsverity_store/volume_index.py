@@ -133,6 +133,8 @@ class VolumeIndex(Database):
     """The index of a volume. Raises `StoreError`."""
 
     schema = _SCHEMA
+    _has_removed_trees = False
+    """Whether something was forgotten that had a small tree."""
 
     # reading
 
@@ -222,9 +224,16 @@ class VolumeIndex(Database):
             raise StoreError(f"{self.path} is damaged: {error}") from error
 
     def notes(self) -> dict[bytes, DirectoryNote]:
-        """Of every directory that is not empty, in the order of the volume."""
-        rows = self._execute("SELECT parent, count, units, seen FROM directory ORDER BY parent")
-        return {parent.replace(b"\0", b"/"): DirectoryNote(*note) for parent, *note in rows}
+        """Of every directory that is not empty, in the order of the volume, in which their entries follow."""
+        rows = self._execute("SELECT parent, first, count, units, seen FROM directory ORDER BY parent")
+        notes: dict[bytes, DirectoryNote] = {}
+        due = 0
+        for parent, first, count, units, seen in rows:
+            if first != due:
+                raise StoreError(f"{self.path} is damaged: it has entries at position {first}, where {due} is next")
+            notes[parent.replace(b"\0", b"/")] = DirectoryNote(count, units, seen)
+            due += count
+        return notes
 
     def rows_in(self, path: bytes) -> list[RowValues]:
         """What is in a directory, by name."""
@@ -240,10 +249,11 @@ class VolumeIndex(Database):
 
     def commit(self) -> None:
         """What was put. Trees that no entry needs are left out."""
-        self._execute(
-            "DELETE FROM tree WHERE (root, unit_log2) NOT IN"
-            " (SELECT root, unit_log2 FROM entry WHERE type = 1 AND size > 1 << unit_log2)"
-        )
+        if self._has_removed_trees:
+            self._execute(
+                "DELETE FROM tree WHERE (root, unit_log2) NOT IN"
+                " (SELECT root, unit_log2 FROM entry WHERE type = 1 AND size > 1 << unit_log2)"
+            )
         super().commit()
 
     def put(self, parent: bytes, rows: Iterable[Row], note: DirectoryNote) -> None:
@@ -262,6 +272,8 @@ class VolumeIndex(Database):
     def remove_all_in(self, parent: bytes) -> None:
         """Forget what is in one directory, not what is below it."""
         key = parent.replace(b"/", b"\0")
+        trees = "SELECT 1 FROM entry WHERE parent = ? AND type = 1 AND size > 1 << unit_log2 LIMIT 1"
+        self._has_removed_trees = self._has_removed_trees or bool(self._execute(trees, key))
         for table in ("entry", "directory"):
             self._execute(f"DELETE FROM {table} WHERE parent = ?", key)  # noqa: S608 - our own words
 

@@ -23,7 +23,8 @@ from nfsverity_proto.errors import Hidden, Mismatch, Unsigned, WrongVolume
 from nfsverity_proto.trust import TrustEntry
 from nfsverity_publisher.keys import SigningKey, load_signing_key
 from nfsverity_publisher.new_key import make_key
-from nfsverity_publisher.publication import plan, publish
+from nfsverity_publisher.plan import plan
+from nfsverity_publisher.publication import publish
 from nfsverity_publisher.transaction import Options
 from nfsverity_publisher.volume import publish_volume
 from nfsverity_store.layout import DIRECTORY

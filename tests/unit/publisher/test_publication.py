@@ -26,7 +26,8 @@ from nfsverity_proto.trust import TrustEntry
 from nfsverity_proto.verification import Expected, Verifier, verify_record
 from nfsverity_publisher import publication, workers
 from nfsverity_publisher.lock import Busy, PublicationError
-from nfsverity_publisher.publication import RACY, plan, publish
+from nfsverity_publisher.plan import plan
+from nfsverity_publisher.publication import RACY, publish
 from nfsverity_publisher.transaction import Options, Report
 from nfsverity_store.layout import DIRECTORY, Head, StoreError, head_path, read_head
 from nfsverity_store.published import open_published

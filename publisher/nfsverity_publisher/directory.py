@@ -101,6 +101,8 @@ class Found:
 
     path: bytes
     rows: list[Row] = field(default_factory=list)
+    is_put: bool = False
+    """The rows are in the index of the process that found them, and not here."""
     leaves: bytes = b""
     """Of all rows, end to end; empty where `same`."""
     note: DirectoryNote | None = None

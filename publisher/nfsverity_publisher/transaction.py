@@ -225,7 +225,7 @@ def abandon(root: Path, head: Head, trees: Iterable[Path]) -> None:
         if read_head(root) == head:
             return
     directory = root / DIRECTORY
-    for path in (directory / head.index, directory / HEAD_NEW, *trees):
+    for path in (*directory.glob(f"{head.index}*"), directory / HEAD_NEW, *trees):
         path.unlink(missing_ok=True)
     if head.nodes is not None:
         (directory / head.nodes).unlink(missing_ok=True)

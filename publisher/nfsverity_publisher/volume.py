@@ -148,6 +148,8 @@ class _VolumePublication:
         """The tree over all of its entries."""
         self.index: VolumeIndex | None = None
         """The new one, once there is something to put in."""
+        self.parts: list[Path] = []
+        """Indexes of what several processes found."""
         self.report = Report(root, due.volume, due.label, due.generation)
         self.ended_before: int | None = None
         if self.before is not None and self.before.volume.when.not_after != options.not_after == NO_END:
@@ -295,8 +297,12 @@ class _VolumePublication:
         )
         self.hasher = directories.hasher
         found: dict[bytes, Found] = {}
-        with closing(go_through(directories, plan)) as every:
+        parts = self.directory / self.head.index if self.before is None else None  # else what was there is taken out
+        self.parts.clear()
+        with closing(go_through(directories, plan, parts)) as every:
             for done in every:
+                if done.part is not None:
+                    self.parts.append(done.part)
                 self.report.unchanged += done.unchanged
                 for one in done.found:
                     self._take(one)
@@ -344,6 +350,8 @@ class _VolumePublication:
 
     def _put_rows(self, one: Found) -> None:
         """What was found in a directory goes to the new index at once, and is not kept in memory."""
+        if one.is_put:
+            return
         index = self._opened()
         if self.before is not None:
             index.remove_all_in(one.path)
@@ -354,6 +362,9 @@ class _VolumePublication:
 
     def _publish(self, found: dict[bytes, Found]) -> None:
         index = self._opened()
+        for part in self.parts:
+            index.take_in_part(part)
+            part.unlink()
         notes = self._arrange(index, found)
         made = self._put_nodes(found, notes)
         self._put_certificates(index)

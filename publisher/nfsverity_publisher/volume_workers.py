@@ -12,14 +12,16 @@ from __future__ import annotations
 import multiprocessing
 import threading
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from nfsverity_proto.errors import NfsVerityError
 
 from .directory import Directories, Found, Part
+from .volume_part import VolumePart
 from .workers import begin, start_method, starting, stop
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ class Done:
     """Those of which there is something to be said."""
     unchanged: int = 0
     """Files in the others: almost all, in a tree that is signed again."""
+    part: Path | None = None
+    """An index of rows that are not here; it comes at the end."""
 
     def put(self, one: Found) -> None:
         if one.looks_same:
@@ -56,11 +60,14 @@ class Done:
             self.found.append(one)
 
 
-def go_through(directories: Directories, plan: Plan) -> Generator[Done, None, None]:
-    """Every directory of a plan, and below it, in any order. Raises `PublicationError`, `StoreError`, `OSError`."""
+def go_through(directories: Directories, plan: Plan, parts: Path | None = None) -> Generator[Done, None, None]:
+    """Every directory of a plan, and below it, in any order. Raises `PublicationError`, `StoreError`, `OSError`.
+
+    With `parts`, what its name begins with, each process puts the rows that it finds into an index of its own.
+    """
     jobs = directories.terms.jobs
     alone = jobs < 2 or directories.told is not None
-    return _alone(directories, plan) if alone else _together(directories, plan, jobs)
+    return _alone(directories, plan) if alone else _together(directories, plan, jobs, parts)
 
 
 def _next(plan: Plan, found: Found) -> Waiting:
@@ -69,12 +76,12 @@ def _next(plan: Plan, found: Found) -> Waiting:
     The first is the last one here, as `pop` gives it: so all is gone through in the order of the volume, in which
     what is below one directory comes together.
     """
-    following: Waiting = [*found.parts()]
+    following: Waiting = []
     for name in reversed(found.directories):
         path = found.path + b"/" + name if found.path else name
         only = plan.get(path)
         following.append((path, None if only is None else frozenset(only)))
-    return following
+    return [*following, *found.parts()]
 
 
 def _start(plan: Plan) -> Waiting:
@@ -105,63 +112,109 @@ def _some(directories: Directories, plan: Plan, waiting: Waiting, entries_max: i
     return done
 
 
-def _given(waiting: Waiting, jobs: int) -> Waiting:
-    """What one of the processes gets of those that wait: little where there is little, so that none has nothing."""
-    count = min(GIVEN_MAX, 1 + len(waiting) // (2 * jobs))
-    given = waiting[-count:]
-    del waiting[-count:]
-    return given
-
-
-def _together(directories: Directories, plan: Plan, jobs: int) -> Generator[Done, None, None]:
-    from multiprocessing.connection import wait
-
-    context: Any = multiprocessing.get_context(start_method())
-    method = context.get_start_method()
-    made_of = (directories.root, directories.previous_path, directories.terms, directories.private, directories.notes)
-    pipes: list[Connection] = []
-    processes: list[BaseProcess] = []
+def _together(directories: Directories, plan: Plan, jobs: int, parts: Path | None) -> Generator[Done, None, None]:
     unfinished = _Unfinished(directories)
+    processes = _Processes(directories, plan, parts)
     try:
-        for _ in range(jobs):
+        processes.start(jobs)
+        for done in processes.answers():
+            for found in done.found:
+                for path, size in found.hashed:  # by the file, as there is a pipe between
+                    directories.done(path, size)
+            yield Done([one for one in map(unfinished.take, done.found) if one is not None], done.unchanged)
+        yield Done(list(unfinished.rest()))
+        yield from processes.parts()
+    finally:
+        directories.close()
+        processes.close()
+
+
+class _Processes:
+    """Those that go through directories, what each of them was given, and what is still to be given."""
+
+    def __init__(self, directories: Directories, plan: Plan, parts: Path | None) -> None:
+        self._made_of = (
+            directories.root,
+            directories.previous_path,
+            directories.terms,
+            directories.private,
+            directories.notes,
+        )
+        self._plan, self._parts = plan, parts
+        self._processes: list[BaseProcess] = []
+        self._outstanding: dict[Connection, int] = {}
+        """By the pipe to each process, what it was given and has not answered."""
+        self._waiting = _start(plan)
+
+    def start(self, jobs: int) -> None:
+        context: Any = multiprocessing.get_context(start_method())
+        method = context.get_start_method()
+        for number in range(jobs):
             ours, theirs = context.Pipe()
-            pipes.append(ours)
-            process = context.Process(
-                target=_work, args=(theirs, tuple(pipes) if method == "fork" else (), made_of, plan), daemon=True
-            )
-            processes.append(process)
+            self._outstanding[ours] = 0
+            inherited = tuple(self._outstanding) if method == "fork" else ()
+            part = None if self._parts is None else self._parts.with_name(f"{self._parts.name}.{number}")
+            arguments = (theirs, inherited, self._made_of, self._plan, part)
+            process = context.Process(target=_work, args=arguments, daemon=True)
+            self._processes.append(process)
             with starting(method):
                 process.start()
             theirs.close()
-        waiting = _start(plan)
-        outstanding = dict.fromkeys(pipes, 0)
-        while waiting or any(outstanding.values()):
-            for pipe in sorted(pipes, key=outstanding.__getitem__):
-                while waiting and outstanding[pipe] < AHEAD:
-                    given = _given(waiting, jobs)
-                    outstanding[pipe] += 1
-                    others_wait = not waiting and not all(outstanding.values())
-                    with _not_ended():
-                        pipe.send((given, ENTRIES_SOON if others_wait else ENTRIES))
-            ready = wait([pipe for pipe in pipes if outstanding[pipe]])
-            for pipe in [pipe for pipe in pipes if pipe in ready]:
-                with _not_ended():
-                    answer = pipe.recv()
-                if isinstance(answer, Exception):
-                    raise answer
-                done, left = answer
-                outstanding[pipe] -= 1
-                waiting += left
-                for found in done.found:
-                    for path, size in found.hashed:  # by the file, as there is a pipe between
-                        directories.done(path, size)
-                yield Done([one for one in map(unfinished.take, done.found) if one is not None], done.unchanged)
-        yield Done(list(unfinished.rest()))
-    finally:
-        directories.close()
-        for pipe in pipes:
+
+    def answers(self) -> Iterator[Done]:
+        """All, as they come."""
+        from multiprocessing.connection import wait
+
+        while self._waiting or any(self._outstanding.values()):
+            self._feed()
+            ready = wait([pipe for pipe, count in self._outstanding.items() if count])
+            done = [self._answer(pipe) for pipe in self._outstanding if pipe in ready]
+            self._feed()  # before the answers, which may keep us busy for longer than a process has work
+            yield from done
+
+    def _feed(self) -> None:
+        for pipe in sorted(self._outstanding, key=self._outstanding.__getitem__):
+            while self._waiting and self._outstanding[pipe] < AHEAD:
+                given = self._given()
+                self._outstanding[pipe] += 1
+                others_wait = not self._waiting and not all(self._outstanding.values())
+                self._send(pipe, given, ENTRIES_SOON if others_wait else ENTRIES)
+
+    def _given(self) -> Waiting:
+        """What a process gets of those that wait: little where there is little, so that none has nothing."""
+        waiting = self._waiting
+        count = min(GIVEN_MAX, 1 + len(waiting) // (2 * len(self._outstanding)))
+        given = waiting[-count:]
+        del waiting[-count:]
+        return given
+
+    def _send(self, pipe: Connection, given: Waiting, entries_max: int) -> None:
+        with _not_ended():
+            pipe.send((given, entries_max))
+
+    def _answer(self, pipe: Connection) -> Done:
+        with _not_ended():
+            answer: tuple[Done, Waiting] | Exception = pipe.recv()
+        if isinstance(answer, Exception):
+            raise answer
+        done, left = answer
+        self._outstanding[pipe] -= 1
+        self._waiting += left
+        return done
+
+    def parts(self) -> Iterator[Done]:
+        """At the end, the indexes of what they put."""
+        if self._parts is None:
+            return
+        for pipe in self._outstanding:
+            self._send(pipe, [], 0)
+        for pipe in self._outstanding:
+            yield self._answer(pipe)
+
+    def close(self) -> None:
+        for pipe in self._outstanding:
             pipe.close()
-        stop(processes)
+        stop(self._processes)
 
 
 @contextmanager
@@ -200,8 +253,13 @@ class _Unfinished:
             yield self._directories.put_together(found, parts)
 
 
-def _work(pipe: Connection, inherited: tuple[Connection, ...], made_of: tuple[Any, ...], plan: Plan) -> None:
-    """A process: answers with what it found and what it left, or with the error that ends all."""
+def _work(
+    pipe: Connection, inherited: tuple[Connection, ...], made_of: tuple[Any, ...], plan: Plan, path: Path | None
+) -> None:
+    """A process: answers with what it found and what it left, or with the error that ends all.
+
+    Given nothing, it answers with the part of the index that is at `path` then.
+    """
     begin()
     for other in inherited:  # so that a pipe ends with its reader
         other.close()
@@ -209,9 +267,15 @@ def _work(pipe: Connection, inherited: tuple[Connection, ...], made_of: tuple[An
         try:
             directories = Directories(*made_of, leaves_some=True)
             given = _received(pipe)
-            while (work := given.get()) is not None:
-                waiting, entries_max = work
-                pipe.send((_some(directories, plan, waiting, entries_max), waiting))
+            with closing(VolumePart(path)) as part:
+                while (work := given.get()) is not None:
+                    waiting, entries_max = work
+                    if waiting:
+                        done = _some(directories, plan, waiting, entries_max)
+                        part.put(done.found)
+                    else:
+                        done = Done(part=part.finish())
+                    pipe.send((done, waiting))
         except (BrokenPipeError, ConnectionResetError):
             return
         except (NfsVerityError, OSError) as error:

@@ -36,6 +36,10 @@ def _due(schema: str) -> list[Any]:
         return _objects(connection)
 
 
+def _uri(path: Path, mode: str) -> str:
+    return f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
+
+
 class Database:
     """An index that is open: close it, or use it in a `with`. Raises `StoreError` for one that is damaged."""
 
@@ -46,8 +50,7 @@ class Database:
         self.path = path
         if path.exists() and not path.is_file():
             raise StoreError(f"{path} is no regular file")
-        mode = "rwc" if writable else "ro&immutable=1"
-        uri = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
+        uri = _uri(path, "rwc" if writable else "ro&immutable=1")
         try:
             self._db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
         except sqlite3.Error as error:
@@ -106,6 +109,17 @@ class Database:
 
     def commit(self) -> None:
         self._execute("COMMIT")
+
+    def take_in(self, part: Path, tables: Iterable[str]) -> None:
+        """Put all that another index, which is closed, has in these tables; what was begun here goes on."""
+        self._execute("COMMIT")
+        self._execute("ATTACH ? AS part", _uri(part, "ro&immutable=1"))
+        self._execute("BEGIN")
+        for table in tables:
+            self._execute(f"INSERT OR REPLACE INTO main.{table} SELECT * FROM part.{table}")  # noqa: S608 - our own words
+        self._execute("COMMIT")
+        self._execute("DETACH part")
+        self._execute("BEGIN")
 
     def kept_trees(self) -> set[str]:
         """The names of the tree files that entries need."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from nfsverity_proto.entry import DirectoryNode, Entry, EntryType, FileNode, Key, LinkNode, key_of
@@ -286,6 +287,10 @@ class VolumeIndex(Database):
     def put_trees(self, trees: Iterable[tuple[bytes, int, bytes]]) -> None:
         """Root, unit size and nodes of each."""
         self._execute_many("INSERT OR REPLACE INTO tree VALUES (?, ?, ?)", trees)
+
+    def take_in_part(self, part: Path) -> None:
+        """All that was put into another index: directories of which nothing is here."""
+        self.take_in(part, ("entry", "directory", "tree"))
 
     def put_head(self, record: bytes, hash: int) -> None:
         self._execute("DELETE FROM head")

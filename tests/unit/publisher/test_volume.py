@@ -30,6 +30,7 @@ from nfsverity_publisher.lock import PublicationError
 from nfsverity_publisher.new_key import make_key
 from nfsverity_publisher.transaction import Options, Report
 from nfsverity_publisher.volume import publish_volume, renew
+from nfsverity_publisher.volume_part import VolumePart
 from nfsverity_publisher.volume_workers import ENTRIES
 from nfsverity_store.layout import DIRECTORY, StoreError, file_digest, head_path, read_head
 from nfsverity_store.volume_index import VolumeEntry, VolumeIndex
@@ -302,6 +303,52 @@ def test_a_process_that_is_killed_ends_it(tree: Path, key: SigningKey) -> None:
     assert sign(tree, key, jobs=2).signed == 7 + 4 * FILES_MAX
 
 
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_content_that_several_processes_find(tree: Path, key: SigningKey, jobs: int) -> None:
+    """Its tree is kept once, and for as long as a file has it."""
+    for number in range(100):
+        above = tree / f"d{number:03}"
+        above.mkdir()
+        (above / "same").write_bytes(b"same" * 5_000)
+        (above / "own").write_bytes(b"%05d" % number * 2_000)
+    sign(tree, key, jobs=jobs)
+    check(tree)
+    root = merkle.tree_hash(merkle.SHA256, merkle.cut(b"same" * 5_000, 1 << UNIT_LOG2))
+
+    def kept() -> int:
+        with contextlib.closing(sqlite3.connect(tree / DIRECTORY / read_head(tree).index)) as index:
+            assert index.execute("SELECT count(*) FROM tree WHERE root = ?", (root,)).fetchone()[0] <= 1
+            return int(index.execute("SELECT count(*) FROM tree").fetchone()[0])
+
+    assert kept() == 1 + 100 + 2  # those of "a/x" and "z"
+    for number in range(100):
+        (tree / f"d{number:03}" / "own").unlink()
+        if number:
+            (tree / f"d{number:03}" / "same").unlink()
+    sign(tree, key, jobs=jobs)
+    check(tree)
+    assert kept() == 1 + 2
+    shutil.rmtree(tree / "d000")
+    sign(tree, key, jobs=jobs)
+    check(tree)
+    assert kept() == 2
+
+
+def test_a_process_that_cannot_put_what_it_found_ends_it(
+    tree: Path, key: SigningKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise StoreError("there is no room")
+
+    monkeypatch.setattr(VolumePart, "finish", fails)  # processes are forked, and have it too
+    with pytest.raises(StoreError, match="there is no room"):
+        sign(tree, key, jobs=2)
+    assert not list((tree / DIRECTORY).glob("index-*"))
+    monkeypatch.undo()
+    sign(tree, key, jobs=2)
+    check(tree)
+
+
 def test_who_gives_and_who_answers_do_not_wait_for_each_other(tree: Path, key: SigningKey) -> None:
     """Paths that are long: a pipe holds neither what is given at once nor what is answered."""
     at = tree
@@ -481,6 +528,8 @@ def alter(tree: Path, statement: str, *values: object) -> None:
         "UPDATE directory SET count = count + 1 WHERE parent = x'61'",
         "UPDATE directory SET count = 'many' WHERE parent = x'61'",
         "UPDATE directory SET units = units + 1 WHERE parent = x'61'",
+        "UPDATE directory SET first = first + 1 WHERE parent = x'61'",
+        "UPDATE directory SET first = NULL WHERE parent = x'61'",
         "UPDATE directory SET parent = x'7878' WHERE parent = x'61'",
         "DELETE FROM directory WHERE parent = x'61'",
         "INSERT INTO directory VALUES (x'7878', 0, 1, 0, zeroblob(32))",

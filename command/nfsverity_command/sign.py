@@ -152,8 +152,9 @@ def command(
 
     A tree becomes a volume: one signature is for all of its files, links and directories, and says too that there is
     nothing else. The metadata goes to .nfsverity at the root of the tree (for a lone file: of its folder). A path
-    inside a published tree belongs to that tree. What is published is replaced at once: readers see all of the old
-    or all of the new. What has not changed is not read again. Special files are named, not signed.
+    inside a published tree belongs to that tree: all else of it stays as it was signed, even what is gone. What is
+    published is replaced at once: readers see all of the old or all of the new. What has not changed is not read
+    again. Special files are named, not signed.
 
     With --per-file, and for a lone file in a folder where nothing is signed, each file has a record of its own. A tree
     keeps its form until the other one is asked for. Readers follow it from records to a volume. For the way back it

@@ -12,7 +12,7 @@ import stat
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -241,11 +241,10 @@ class Directories:
             nested = self.root / os.fsdecode(path) / DIRECTORY
             raise PublicationError(f"{nested} is inside the published tree of {self.root / DIRECTORY}")
         known = self._known(path)
-        for name, item in items:
-            if only is not None and name not in only:
-                if name in known:
-                    found.rows.append(known[name])
-                    found.unchanged += known[name].type == _FILE
+        for name, item in items if only is None else _only(only, items, known):
+            if isinstance(item, Row):
+                found.rows.append(item)
+                found.unchanged += item.type == _FILE
                 continue
             try:
                 if item is None:
@@ -485,6 +484,15 @@ class Directories:
         found.new += self.hasher.new
         self.hasher.made, self.hasher.new = [], []
         return found
+
+
+def _only(
+    names: Container[bytes], items: Iterable[Item], known: Mapping[bytes, Row]
+) -> list[tuple[bytes, os.DirEntry[str] | Row | None]]:
+    """What is there of these names, and all others as they were signed, whether they are there or not, in order."""
+    named = ((name, item) for name, item in items if name in names)
+    others = ((name, row) for name, row in known.items() if name not in names)
+    return sorted((*named, *others), key=itemgetter(0))
 
 
 def _claims(row: Row) -> tuple[object, ...]:

@@ -66,8 +66,10 @@ def _try(directory: Path) -> int | None:
     """None where somebody else has the lock, or removed it with the directory while it was being taken."""
     directory.mkdir(exist_ok=True)
     path = directory / "lock"
+    if path.is_symlink():
+        raise PublicationError(f"{path} is a symbolic link: remove it")
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     except FileNotFoundError:
         return None
     try:

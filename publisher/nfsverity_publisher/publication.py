@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import stat
 import time
 from collections.abc import Callable, Sequence
@@ -39,6 +38,7 @@ from nfsverity_store.layout import (
     DIRECTORY_BYTES,
     TREES,
     Head,
+    copy_part,
 )
 from nfsverity_store.revocation import PublishedRevocation
 from nfsverity_store.update import NotTakenOver
@@ -177,7 +177,7 @@ class _Publication:
             return self.index
         target = self.directory / self.head.index
         if self.before is not None:
-            shutil.copyfile(self.directory / self.before.index, target)
+            copy_part(self.directory / self.before.index, target)
         if self.index is not None:
             self.index.close()
         self.index = Index(target, writable=True)

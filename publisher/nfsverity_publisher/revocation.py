@@ -154,7 +154,8 @@ def _replace(path: Path, data: bytes) -> None:
     """Durably, and at once."""
     new = path.with_name(path.name + ".new")
     try:
-        with naming(new), new.open("wb") as file:
+        new.unlink(missing_ok=True)
+        with naming(new), new.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import struct
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -34,7 +33,7 @@ from nfsverity_proto.statement import (
     encode_statement,
 )
 from nfsverity_proto.tree import UNIT_LOG2_DEFAULT
-from nfsverity_store.layout import DIRECTORY, TREES, Head, NotPublished, file_digest
+from nfsverity_store.layout import DIRECTORY, TREES, Head, NotPublished, copy_part, file_digest
 from nfsverity_store.revocation import PublishedRevocation
 from nfsverity_store.volume_index import DirectoryNote, VolumeIndex
 from nfsverity_store.volume_nodes import levels, root_of, write_nodes
@@ -240,11 +239,11 @@ class _VolumePublication:
         clean(self.directory, self.previous)
         target = self.directory / self.head.index
         try:
-            shutil.copyfile(self.before.index, target)
+            copy_part(self.before.index, target)
             try:
                 os.link(self.before.nodes, self._nodes)
             except OSError:  # a file system without hard links
-                shutil.copyfile(self.before.nodes, self._nodes)
+                copy_part(self.before.nodes, self._nodes)
             with closing(VolumeIndex(target, writable=True)) as index:
                 index.begin()
                 self._put_certificates(index)
@@ -341,7 +340,7 @@ class _VolumePublication:
         if self.index is None:
             target = self.directory / self.head.index
             if self.before is not None:
-                shutil.copyfile(self.before.index, target)
+                copy_part(self.before.index, target)
             self.index = VolumeIndex(target, writable=True)
             if self.before is None:
                 self.index.create()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from functools import cache
@@ -48,7 +49,7 @@ class Database:
 
     def __init__(self, path: Path, *, writable: bool = False) -> None:
         self.path = path
-        if path.exists() and not path.is_file():
+        if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
             raise StoreError(f"{path} is no regular file")
         uri = _uri(path, "rwc" if writable else "ro&immutable=1")
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 from nfsverity_proto.hashes import Hash
 from nfsverity_proto.statement import Tree
 
-from .layout import tree_path
+from .layout import StoreError, part_descriptor, tree_path
 from .nodes import FileStore, MemoryStore, Nodes, tree_length
 
 
@@ -27,7 +27,7 @@ def kept_tree(root: Path, hash: Hash, tree: Tree, inline: bytes | None) -> Nodes
         return Nodes(hash, shape, MemoryStore(bytearray(inline))) if len(inline) == length else None
     path = tree_path(root, hash.name, shape.unit_log2, tree.root)
     try:
-        store = FileStore(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-    except OSError:
+        store = FileStore(part_descriptor(path))
+    except (StoreError, OSError):
         return None
     return Nodes(hash, shape, store) if os.fstat(store.fd).st_size == length else None

@@ -21,7 +21,7 @@ import contextlib
 import hashlib
 import json
 import os
-import stat
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedReader
@@ -30,6 +30,8 @@ from pathlib import Path
 from nfsverity_proto.errors import NfsVerityError
 from nfsverity_proto.path import check_name
 from nfsverity_proto.statement import GENERATION_MAX
+
+from .content import NotRegular, open_file
 
 DIRECTORY = ".nfsverity"
 DIRECTORY_BYTES = DIRECTORY.encode()
@@ -97,13 +99,26 @@ def head_path(root: Path) -> Path:
     return root / DIRECTORY / "head"
 
 
+def part_descriptor(path: Path) -> int:
+    """A descriptor of a file of the metadata, which whoever wrote it may have made something else, or a link to it.
+
+    Raises `StoreError`, `OSError`.
+    """
+    try:
+        return open_file(os.fsencode(path), None)
+    except NotRegular as error:
+        raise StoreError(f"{path} is no regular file") from error
+
+
 def open_part(path: Path) -> BufferedReader:
-    """A file of the metadata, which whoever wrote it may have made something else. Raises `StoreError`, `OSError`."""
-    file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")  # noqa: SIM115 - for the caller
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise StoreError(f"{path} is no regular file")
-    return file
+    """The same, as a file."""
+    return open(part_descriptor(path), "rb")
+
+
+def copy_part(path: Path, target: Path) -> None:
+    """A new file with what is in one of the metadata. Raises `StoreError`, `OSError`."""
+    with open_part(path) as source, naming(target), target.open("xb") as file:
+        shutil.copyfileobj(source, file, 2**20)
 
 
 def file_digest(path: Path) -> str:

@@ -22,7 +22,7 @@ from nfsverity_proto.errors import VerificationError
 from nfsverity_proto.record import RECORD_MAX, decode_record
 from nfsverity_proto.statement import Kind, Revocation, decode_statement
 
-from .layout import DIRECTORY, StoreError
+from .layout import DIRECTORY, StoreError, open_part
 
 T = TypeVar("T")
 REVOCATION = "revocation"
@@ -74,10 +74,10 @@ class _Watched(Generic[T]):
     def read(self) -> T | None:
         """None where there is no such file. Raises `OSError`, `StoreError`."""
         try:
-            status = os.stat(self._path)
+            status = os.lstat(self._path)
             seen = status.st_ino, status.st_mtime_ns, status.st_size
             if seen != self._seen:
-                with self._path.open("rb") as file:
+                with open_part(self._path) as file:
                     data = file.read(self._most + 1)
                 if len(data) > self._most:
                     raise StoreError(f"{self._path} is damaged: it has more than {self._most} bytes")

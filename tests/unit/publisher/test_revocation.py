@@ -225,6 +225,27 @@ def test_a_damaged_revocation_is_not_forgotten_over(tree: Published) -> None:
     assert PublishedRevocation(tree.root).certificates() == (tree.keys.der,)
 
 
+@pytest.mark.parametrize("what", ["fifo", "link"])
+def test_one_that_is_no_file_is_told(tree: Published, tmp_path: Path, what: str) -> None:
+    run(tree, OTHER)
+    path = revocation_path(tree.root)
+    path.rename(tmp_path / "elsewhere")
+    if what == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="is no regular file"):
+        tree.sign()
+
+
+def test_nothing_outside_is_written(tree: Published, tmp_path: Path) -> None:
+    (tmp_path / "letter").write_bytes(b"precious")
+    for path in (revocation_path(tree.root), certificates_path(tree.root)):
+        path.with_name(path.name + ".new").symlink_to(tmp_path / "letter")
+    assert run(tree, OTHER).revocation.items == (OTHER,)
+    assert (tmp_path / "letter").read_bytes() == b"precious"
+
+
 def test_the_certificates_of_the_signers_are_there(tree: Published, second: Keys) -> None:
     run(tree)
     assert PublishedRevocation(tree.root).certificates() == (tree.keys.der,)

@@ -232,6 +232,26 @@ def test_only_what_is_named(tree: Path, key: SigningKey) -> None:
     check(tree)
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_is_not_named_stays_though_it_is_gone(tree: Path, key: SigningKey, jobs: int) -> None:
+    sign(tree, key)
+    before = check(tree).entries
+    (tree / "a/x").unlink()
+    (tree / "link").unlink()
+    shutil.rmtree(tree / "a/b")
+    (tree / "a-b/y").unlink()
+    (tree / "a-b").rmdir()
+    (tree / "a-b").write_bytes(b"a file now")
+    (tree / "z").write_bytes(b"changed and named")
+    (tree / "a/new").write_bytes(b"new, and named")
+    report = sign(tree, key, b"z", b"a/new", jobs=jobs)
+    assert (report.signed, report.removed, report.entries) == (2, 0, before + 1)
+    for path in (b"a/x", b"link", b"a/b", b"a/b/deep", b"a-b", b"a-b/y", b"a/new"):
+        assert row_of(tree, path) is not None, path
+    assert sign(tree, key, jobs=jobs).removed == 3
+    check(tree)
+
+
 def test_a_lone_file_of_a_folder(tree: Path, key: SigningKey) -> None:
     assert sign(tree, key, b"a/b/deep").signed == 1
     index = VolumeIndex(tree / DIRECTORY / read_head(tree).index)
@@ -652,17 +672,23 @@ def test_what_is_damaged_is_not_renewed(tree: Path, key: SigningKey) -> None:
 
 
 @pytest.mark.parametrize("part", ["head", "index", "nodes"])
-def test_a_part_that_is_no_file_is_told(tree: Path, key: SigningKey, part: str) -> None:
-    """What waits for a writer would be waited for."""
+@pytest.mark.parametrize("what", ["fifo", "link", "directory"])
+def test_a_part_that_is_no_file_is_told(tree: Path, key: SigningKey, part: str, what: str, tmp_path: Path) -> None:
+    """What waits for a writer would be waited for, and what is elsewhere is not of the tree."""
     sign(tree, key)
     settle(tree, key)
     head = read_head(tree)
     path = tree / DIRECTORY / {"head": "head", "index": head.index, "nodes": str(head.nodes)}[part]
-    path.unlink()
-    os.mkfifo(path)
+    path.rename(tmp_path / "elsewhere")
+    if what == "fifo":
+        os.mkfifo(path)
+    elif what == "link":
+        path.symlink_to(tmp_path / "elsewhere")
+    else:
+        path.mkdir()
     if part == "nodes":  # found out before it is used, and made anew
         assert [path for path, _ in sign(tree, key).whole] == [b""]
-        check(tree)
+        assert len(list((tree / DIRECTORY).glob("nodes-*"))) == 2
         return
     with pytest.raises(StoreError, match="is no regular file"):
         sign(tree, key)
@@ -683,6 +709,11 @@ def test_nothing_outside_is_removed_or_written(tree: Path, key: SigningKey, tmp_
     sign(tree, key)
     check(tree)
     assert (outside / "letter").read_bytes() == b"precious"
+    (tree / DIRECTORY / "lock").unlink()
+    (tree / DIRECTORY / "lock").symlink_to(outside / "made")
+    with pytest.raises(PublicationError, match="lock is a symbolic link: remove it"):
+        sign(tree, key)
+    assert [path.name for path in outside.iterdir()] == ["letter"]
 
 
 @pytest.mark.spec("fim-ext-4")

@@ -105,16 +105,24 @@ class LocalTree(LocalRecords):
     def verify(self, below: bytes = b"") -> Iterator[FileResult]:
         """Every file at a path and below it, whether it has a record or not: first a directory's files.
 
-        Those that verified are told when their marks are durable, several at once. Raises `StateError`.
+        Those that verified are told when their marks are durable, several at once. Raises `VerificationError` for
+        the volume itself, `StateError`.
         """
         held: list[FileResult] = []
         since = time.monotonic()
-        for result in self._verify(below):
-            held.append(result)
-            if len(held) >= HELD_MAX or time.monotonic() > since + HELD_SECONDS:
-                yield from self._settled(held)
-                held, since = [], time.monotonic()
+        of_volume: VerificationError | None = None
+        try:
+            for result in self._verify(below):
+                held.append(result)
+                if len(held) >= HELD_MAX or time.monotonic() > since + HELD_SECONDS:
+                    yield from self._settled(held)
+                    held, since = [], time.monotonic()
+        except VerificationError as error:
+            of_volume = error
         yield from self._settled(held)
+        if of_volume is not None:
+            of_volume.where = self.url_of(below)
+            raise of_volume
 
     def _settled(self, results: Sequence[FileResult]) -> Iterator[FileResult]:
         """The results, once their marks are durable (fim-mark-3)."""
@@ -130,16 +138,15 @@ class LocalTree(LocalRecords):
             yield result if result.rules is None else self._passed(result, result.rules)
 
     def _verify_link(self, path: bytes) -> FileResult | None:
-        """What is a link in the volume, or on the disk and nothing in the volume; None for all else."""
+        """What is a link in the volume, or on the disk and nothing in the volume; None for all else.
+
+        Raises `VerificationError` for the volume itself.
+        """
         view = self.index
         if not path or not isinstance(view, VolumeView) or not self.gates.is_silent:
             return None
-        try:
-            head = self.volume_head()
-            found = look_up(view, head.verified, path)
-        except VerificationError as error:
-            error.where = self.url_of(path)
-            return FileResult(path, error)
+        head = self.volume_head()
+        found = look_up(view, head.verified, path)
         entry = None if found is None else found[0]
         kind = kind_at(self.root, path)
         if (entry is None and kind != "symbolic link") or (entry and not isinstance(entry.node, LinkNode)):
@@ -173,11 +180,9 @@ class LocalTree(LocalRecords):
         if isinstance(self.index, VolumeView):
             try:
                 head = self.volume_head()
-            except VerificationError as error:
+            except VerificationError:
                 if self.gates.is_silent:
-                    error.where = self.url_of(below)
-                    yield FileResult(below, error)
-                    return
+                    raise
             else:
                 problem = self._named_error(self.index, head.verified, below) if below else None
                 if problem is not None:
@@ -218,22 +223,20 @@ class LocalTree(LocalRecords):
                 self.skipped.append((below, str(kind)))
 
     def _verify_volume(self, view: VolumeView, head: Verified, below: bytes) -> Iterator[FileResult]:
-        """All that a volume has at a directory and below it, and all that is there beside it."""
+        """All that a volume has at a directory and below it, and all that is there beside it.
+
+        Raises `VerificationError` for what is no complete listing.
+        """
         children: dict[bytes, Listed] = {}
         at, later = below, {below}
-        try:
-            for entry, row in members(view, head, below):
-                if entry.parent != at:
-                    yield from self._verify_children(at, children)
-                    later.discard(at)
-                    at, children = entry.parent, {}
-                children[entry.name] = Listed(view, head, entry, row)
-                if isinstance(entry.node, DirectoryNode):
-                    later.add(entry.path)
-        except VerificationError as error:
-            error.where = self.url_of(below)
-            yield FileResult(below, error)
-            return
+        for entry, row in members(view, head, below):
+            if entry.parent != at:
+                yield from self._verify_children(at, children)
+                later.discard(at)
+                at, children = entry.parent, {}
+            children[entry.name] = Listed(view, head, entry, row)
+            if isinstance(entry.node, DirectoryNode):
+                later.add(entry.path)
         yield from self._verify_children(at, children)
         later.discard(at)
         for path in sorted(later):  # those without entries

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Iterable
@@ -89,12 +88,7 @@ def open_directory(name: bytes, above: int) -> int:
 
 def open_file(name: bytes, above: int | None) -> int:
     """A descriptor of the regular file `name` in the open directory `above`. Raises `NotRegular`, `OSError`."""
-    try:
-        fd = os.open(name, _FILE, dir_fd=above)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise NotRegular("not a regular file") from error
-        raise
+    fd = os.open(name, _FILE, dir_fd=above)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise NotRegular("not a regular file")

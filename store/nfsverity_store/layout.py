@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -106,8 +107,10 @@ def part_descriptor(path: Path) -> int:
     """
     try:
         return open_file(os.fsencode(path), None)
-    except NotRegular as error:
-        raise StoreError(f"{path} is no regular file") from error
+    except OSError as error:
+        if isinstance(error, NotRegular) or error.errno == errno.ELOOP:
+            raise StoreError(f"{path} is no regular file") from error
+        raise
 
 
 def open_part(path: Path) -> BufferedReader:

@@ -218,18 +218,25 @@ class TestVolume:
         database.commit()
         database.close()
         report = nfsverity.json("verify", str(signed), status=1)
-        assert (report["verified"], [file["verdict"] for file in report["files"]]) == (0, ["mismatch"])
-        (file,) = nfsverity.json("verify", str(signed / "a.txt"), status=1)["files"]
-        assert file["verdict"] in ("mismatch", "not-member")
+        assert (report["verified"], report["files"]) == (0, [])
+        assert [(error["verdict"], error["file"]) for error in report["errors"]] == [
+            ("mismatch", f"{signed.as_uri()}/")
+        ]
+        (error,) = nfsverity.json("verify", str(signed / "a.txt"), status=1)["errors"]
+        assert (error["verdict"], error["file"]) == ("mismatch", f"{signed.as_uri()}/a.txt")
 
     def test_a_head_that_was_altered(self, nfsverity: Any, signed: Path) -> None:
         database = sqlite3.connect(index_of(signed))
         database.execute("UPDATE head SET record = CAST(substr(record, 1, length(record) - 1) || x'ff' AS BLOB)")
         database.commit()
         database.close()
-        for path in (signed, signed / "a.txt"):
-            (file,) = nfsverity.json("verify", str(path), status=1)["files"]
-            assert file["verdict"] == "bad-signature"
+        report = nfsverity.json("verify", str(signed), str(signed / "sub"), str(signed / "a.txt"), status=1)
+        assert (report["files"], report["failed"]) == ([], 0), "as of a served tree"
+        assert [(error["verdict"], error["file"]) for error in report["errors"]] == [
+            ("bad-signature", f"{signed.as_uri()}/"),
+            ("bad-signature", f"{signed.as_uri()}/sub"),
+            ("bad-signature", f"{signed.as_uri()}/a.txt"),
+        ]
 
     def test_a_folder_of_it(self, nfsverity: Any, signed: Path) -> None:
         (signed / "new").write_bytes(b"new")
@@ -249,7 +256,8 @@ class TestVolume:
         for directory, verdict in ((first, "rollback"), (old, "wrong-kind")):
             shutil.rmtree(records / ".nfsverity")
             shutil.copytree(directory, records / ".nfsverity")
-            assert verify(nfsverity, records / "a.txt")["a.txt"]["verdict"] == verdict
+            report = nfsverity.json("verify", str(records / "a.txt"), status=1)
+            assert [one["verdict"] for one in (*report["files"], *report["errors"])] == [verdict]
 
 
 def test_one_file_or_one_folder(nfsverity: Any, signed: Path) -> None:

@@ -176,7 +176,12 @@ class TrustStore:
         return found
 
     def add(self, entry: TrustEntry) -> str:
-        """The entry's id; it is there durably. Raises `BadCertificate` where the anchor is no certificate."""
+        """The entry's id; it is there durably. Raises `BadCertificate` where the anchor is no certificate.
+
+        That of a CA begins paths, and so is one for the library, too.
+        """
+        if entry.ca:
+            _ = entry.certificate.x509
         item = _entry_item(entry)
         with self._file.locked():
             present = self.stored()
@@ -264,9 +269,9 @@ def certificate_file(path: Path) -> bytes:
     try:
         found = certificates_in(data) if b"-----BEGIN" in data else [data]
         for one in found:
-            _ = parse_certificate(one).x509
+            parse_certificate(one)
     except (ValueError, BadCertificate) as error:
-        problem = TrustStoreError(f"{path} holds no certificate, or a damaged one: PEM and DER can be read")
+        problem = TrustStoreError(f"{path} holds no certificate (PEM or DER), or a damaged one: {error}")
         problem.advice = "name the file that the publisher gives to its readers (`nfsverity keygen` calls it NAME.crt)"
         raise problem from error
     if len(found) != 1:

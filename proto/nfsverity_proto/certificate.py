@@ -29,9 +29,9 @@ CHAIN_MAX = 8
 DOCUMENT_SIGNING, ANY_PURPOSE = "1.3.6.1.5.5.7.3.36", "2.5.29.37.0"
 """id-kp-documentSigning (RFC 9336), and anyExtendedKeyUsage (RFC 5280 section 4.2.1.12)."""
 
-_PEM = re.compile(rb"-----BEGIN (X509 )?CERTIFICATE-----(?P<lines>.*?)-----END (X509 )?CERTIFICATE-----", re.DOTALL)
+_PEM = re.compile(rb"-----BEGIN (?P<label>(X509 )?CERTIFICATE)-----(?P<lines>[^-]*)-----END (?P=label)-----")
 _PEM_BEGIN = re.compile(rb"-----BEGIN (X509 )?CERTIFICATE-----")
-"""RFC 7468 section 5; whatever else stands in the text is passed over."""
+"""RFC 7468 section 5; whatever else stands in the text is passed over. No line of base64 has a "-"."""
 _KEY_USAGE, _EXTENDED_KEY_USAGE = "2.5.29.15", "2.5.29.37"
 _VERSION_3 = bytes.fromhex("a003020102")
 _ISSUER_ID, _SUBJECT_ID, _EXTENSIONS = 0x81, 0x82, 0xA3

@@ -77,13 +77,12 @@ def seen_of(status: os.stat_result) -> Seen:
 
 
 class Hasher:
-    """Hashes the files of one tree. `made` are the tree files that it wrote, `new` those that were not there before."""
+    """Hashes the files of one tree. `made` are the tree files that it wrote."""
 
     def __init__(self, root: Path, jobs: int) -> None:
         self._root = root
         self._jobs = jobs
         self.made: list[Path] = []
-        self.new: list[Path] = []
 
     def hash(self, fd: int, place: Place, seen: Seen, hash: Hash, unit_log2: int, progress: Progress) -> Hashed:
         """The content of the open file `fd`, which lies at `place`. Raises `OSError`."""
@@ -152,8 +151,6 @@ class Hasher:
                 os.truncate(temporary, length)
                 root = make(Nodes(hash, shape, store))
             path = tree_path(self._root, hash.name, shape.unit_log2, root)
-            if not path.exists():
-                self.new.append(path)
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)

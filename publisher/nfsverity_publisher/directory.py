@@ -133,8 +133,6 @@ class Found:
     trees: list[tuple[bytes, int, bytes]] = field(default_factory=list)
     made: list[Path] = field(default_factory=list)
     """Tree files that were written."""
-    new: list[Path] = field(default_factory=list)
-    """Those of them that were not there before."""
     skipped: list[tuple[bytes, str]] = field(default_factory=list)
     failed: list[tuple[bytes, str]] = field(default_factory=list)
 
@@ -324,7 +322,6 @@ class Directories:
             found.changes += one.changes
             found.trees += one.trees
             found.made += one.made
-            found.new += one.new
             found.failed += one.failed
         found.rows = [row for row in found.rows if row.type != NO_TYPE]
         found.large, found.left = [], []
@@ -481,8 +478,7 @@ class Directories:
     def _made(self, found: Found) -> Found:
         """With the tree files that were written."""
         found.made += self.hasher.made
-        found.new += self.hasher.new
-        self.hasher.made, self.hasher.new = [], []
+        self.hasher.made = []
         return found
 
 

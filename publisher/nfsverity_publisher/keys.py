@@ -118,8 +118,8 @@ def load_certificates(file: Path) -> tuple[Certificate, tuple[bytes, ...]]:
         data = file.read_bytes()
         if b"PRIVATE KEY-----" in data and _CERTIFICATE not in data:
             raise ValueError("it holds a private key")
-        first, *issuers = map(parse_certificate, certificates_in(data))
-        return first, tuple(issuer.der for issuer in issuers)
+        first, *issuers = certificates_in(data)
+        return parse_certificate(first), tuple(issuers)
     except ValueError as error:
         raise ValueError(f"{file} is not a certificate in PEM: {error}") from error
     except BadCertificate as error:

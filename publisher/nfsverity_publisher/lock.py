@@ -41,7 +41,7 @@ def locked(directory: Path, wait: float, waiting: Callable[[], None] | None = No
             (directory / TREES).mkdir(exist_ok=True)
             yield
         except BaseException:
-            if not (directory / "head").exists():
+            if not os.path.lexists(directory / "head"):
                 shutil.rmtree(directory)
             raise
     finally:

@@ -162,7 +162,7 @@ class _Publication:
             if self.writable:
                 self._publish()
         except BaseException:
-            abandon(self.root, self.head, self.hasher.new)
+            abandon(self.root, self.head, self.previous)
             raise
         finally:
             if self.index is not None:

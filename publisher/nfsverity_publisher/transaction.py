@@ -210,29 +210,40 @@ def put_head(root: Path, head: Head, parts: Iterable[Path], replacement: Replace
 def remove_trees(directory: Path, used: set[str], previous: Head | None) -> None:
     """Remove the kept trees that neither the present publication nor the one before needs."""
     with contextlib.suppress(NfsVerityError):
-        if previous is not None:
-            form = Index if previous.nodes is None else VolumeIndex
-            with form(directory / previous.index) as index:
-                used = used | index.kept_trees()
+        used = used | _trees_of(directory, previous)
+    _remove_trees_but(directory, used)
+
+
+def _trees_of(directory: Path, head: Head | None) -> set[str]:
+    if head is None:
+        return set()
+    form = Index if head.nodes is None else VolumeIndex
+    with form(directory / head.index) as index:
+        return index.kept_trees()
+
+
+def _remove_trees_but(directory: Path, used: set[str]) -> None:
     for path in (directory / TREES).iterdir():
         if path.name not in used:
             path.unlink(missing_ok=True)
 
 
-def abandon(root: Path, head: Head, trees: Iterable[Path]) -> None:
+def abandon(root: Path, head: Head, present: Head | None) -> None:
     """Remove what was made, unless the new head is in place already: then it is published, whatever came after."""
     with contextlib.suppress(StoreError):
         if read_head(root) == head:
             return
     directory = root / DIRECTORY
-    for path in (*directory.glob(f"{head.index}*"), directory / HEAD_NEW, *trees):
+    for path in (*directory.glob(f"{head.index}*"), directory / HEAD_NEW):
         path.unlink(missing_ok=True)
     if head.nodes is not None:
         (directory / head.nodes).unlink(missing_ok=True)
+    with contextlib.suppress(NfsVerityError, OSError):  # where it cannot be told which trees are needed, all are kept
+        _remove_trees_but(directory, _trees_of(directory, present))
 
 
 def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         with naming(path):
             os.fsync(fd)

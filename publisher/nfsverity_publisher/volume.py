@@ -33,13 +33,13 @@ from nfsverity_proto.statement import (
     encode_statement,
 )
 from nfsverity_proto.tree import UNIT_LOG2_DEFAULT
-from nfsverity_store.layout import DIRECTORY, TREES, Head, NotPublished, copy_part, file_digest
+from nfsverity_store.layout import DIRECTORY, TREES, Head, NotPublished, StoreError, copy_part, file_digest
 from nfsverity_store.revocation import PublishedRevocation
 from nfsverity_store.volume_index import DirectoryNote, VolumeIndex
 from nfsverity_store.volume_nodes import levels, root_of, write_nodes
 from nfsverity_store.volume_view import VolumeView
 
-from .content import Before, Hasher, signed_by
+from .content import Before, signed_by
 from .directory import Directories, Found, Progress, Terms, Told
 from .keys import SigningKey
 from .lock import PublicationError, locked
@@ -155,9 +155,6 @@ class _VolumePublication:
             self.ended_before = self.report.ended_before = self.before.volume.when.not_after
         self.told: Told | None = None
         self.made: list[Path] = []
-        self.new: list[Path] = []
-        self.hasher: Hasher | None = None
-        """Of this process: it knows what it has made of a directory that is not done."""
 
     def run(self, below: Sequence[bytes]) -> Report:
         check_revoked(PublishedRevocation(self.root), self.head.volume, self.keys)
@@ -186,8 +183,7 @@ class _VolumePublication:
                 self.report.unchanged = max(files - self.report.signed - len(self.report.failed), 0)
         except BaseException:
             self._close()
-            halfway = [] if self.hasher is None else self.hasher.new
-            abandon(self.root, self.head, [*self.new, *halfway])
+            abandon(self.root, self.head, self.previous)
             raise
         finally:
             self._close()
@@ -251,7 +247,7 @@ class _VolumePublication:
                 index.commit()
             self._put_in_place([target, self._nodes])
         except BaseException:
-            abandon(self.root, self.head, ())
+            abandon(self.root, self.head, self.previous)
             raise
         self.report.generation = self.head.generation
         self._count(target)
@@ -294,7 +290,6 @@ class _VolumePublication:
         directories = Directories(
             self.root, previous, self.terms, self.private, self.notes, progress=self.progress, told=self.told
         )
-        self.hasher = directories.hasher
         found: dict[bytes, Found] = {}
         parts = self.directory / self.head.index if self.before is None else None  # else what was there is taken out
         self.parts.clear()
@@ -319,7 +314,6 @@ class _VolumePublication:
         report.changes += one.changes
         report.whole += one.whole
         self.made += one.made
-        self.new += one.new
         if not one.same:
             self._put_rows(one)
 
@@ -376,6 +370,8 @@ class _VolumePublication:
         target, trees = self.directory / self.head.index, self.directory / TREES
         moving = None if self.told is None else self.told.moving
         self._count(target)
+        if self.report.entries != entries:
+            raise StoreError(f"{target} was altered: it has {self.report.entries} entries, and {entries} were put")
         self._put_in_place([*self.made, trees, target, self._nodes], moving)
         self.report.generation = self.head.generation
         remove_trees(self.directory, used, self.previous)

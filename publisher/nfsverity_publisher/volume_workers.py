@@ -122,7 +122,8 @@ def _together(directories: Directories, plan: Plan, jobs: int, parts: Path | Non
                 for path, size in found.hashed:  # by the file, as there is a pipe between
                     directories.done(path, size)
             yield Done([one for one in map(unfinished.take, done.found) if one is not None], done.unchanged)
-        yield Done(list(unfinished.rest()))
+        for one in unfinished.rest():
+            yield Done([one])
         yield from processes.parts()
     finally:
         directories.close()

@@ -22,11 +22,19 @@ CREATE TABLE certificate (digest BLOB PRIMARY KEY, der BLOB NOT NULL);
 """
 
 
-def _objects(connection: sqlite3.Connection) -> list[Any]:
+_NOT_DUE = "{} is damaged: it has not the tables that an index has"
+
+
+def _objects(connection: sqlite3.Connection, which: str) -> list[Any]:
     """All that is defined in a database. Names that are no text are errors."""
     return connection.execute(
-        "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE sql NOTNULL ORDER BY name"
+        f"SELECT type, name, tbl_name, sql FROM {which}.sqlite_master WHERE sql NOTNULL ORDER BY name"  # noqa: S608 - our own words
     ).fetchall()
+
+
+def _check_regular(path: Path) -> None:
+    if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
+        raise StoreError(f"{path} is no regular file")
 
 
 @cache
@@ -34,7 +42,7 @@ def _due(schema: str) -> list[Any]:
     """What is defined in an index, and nothing else: whoever can write there could put a view that never ends."""
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.executescript(schema + _COMMON)
-        return _objects(connection)
+        return _objects(connection, "main")
 
 
 def _uri(path: Path, mode: str) -> str:
@@ -49,8 +57,7 @@ class Database:
 
     def __init__(self, path: Path, *, writable: bool = False) -> None:
         self.path = path
-        if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
-            raise StoreError(f"{path} is no regular file")
+        _check_regular(path)
         uri = _uri(path, "rwc" if writable else "ro&immutable=1")
         try:
             self._db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
@@ -60,13 +67,13 @@ class Database:
             if writable:
                 self._db.execute("PRAGMA journal_mode = OFF")
                 self._db.execute("PRAGMA synchronous = OFF")
-            found = _objects(self._db)
+            found = _objects(self._db, "main")
         except (sqlite3.Error, ValueError) as error:
             self._db.close()
             raise StoreError(f"{path} cannot be read: {error}") from error
         if found != _due(self.schema) and (found or not writable):
             self._db.close()
-            raise StoreError(f"{path} is damaged: it has not the tables that an index has")
+            raise StoreError(_NOT_DUE.format(path))
 
     def __enter__(self) -> Self:
         return self
@@ -113,8 +120,15 @@ class Database:
 
     def take_in(self, part: Path, tables: Iterable[str]) -> None:
         """Put all that another index, which is closed, has in these tables; what was begun here goes on."""
+        _check_regular(part)
         self._execute("COMMIT")
         self._execute("ATTACH ? AS part", _uri(part, "ro&immutable=1"))
+        try:
+            found = _objects(self._db, "part")
+        except (sqlite3.Error, ValueError) as error:
+            raise StoreError(f"{part} cannot be read: {error}") from error
+        if found != _due(self.schema):
+            raise StoreError(_NOT_DUE.format(part))
         self._execute("BEGIN")
         for table in tables:
             self._execute(f"INSERT OR REPLACE INTO main.{table} SELECT * FROM part.{table}")  # noqa: S608 - our own words

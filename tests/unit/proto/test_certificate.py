@@ -80,6 +80,8 @@ def test_the_certificates_in_a_text_are_those_that_the_library_finds(texts: list
         b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n-----BEGIN CERTIFICATE-----\nAA",
         b"-----BEGIN CERTIFICATE-----\nAAA\n-----END CERTIFICATE-----\n",
         b"-----BEGIN CERTIFICATE-----\nA*AA\n-----END CERTIFICATE-----\n",
+        b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END X509 CERTIFICATE-----\n",
+        b"-----BEGIN CERTIFICATE-----\n" * 500_000,  # in time that grows with its length only
     ],
 )
 def test_a_text_without_whole_certificates(pem: bytes) -> None:

@@ -42,13 +42,21 @@ HASH = hash_by_number(SHA256)
 UNIT_LOG2 = 12
 
 
-@pytest.fixture(scope="module")
-def key(tmp_path_factory: pytest.TempPathFactory) -> SigningKey:
-    folder = tmp_path_factory.mktemp("keys")
-    private, certificate = make_key("publisher", "ed25519", 365)
+def made_key(folder: Path, name: str) -> SigningKey:
+    private, certificate = make_key(name, "ed25519", 365)
     (folder / "key").write_bytes(private)
     (folder / "crt").write_bytes(certificate)
     return load_signing_key(folder / "key", folder / "crt")
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> SigningKey:
+    return made_key(tmp_path_factory.mktemp("keys"), "publisher")
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> SigningKey:
+    return made_key(tmp_path_factory.mktemp("keys"), "other")
 
 
 def expected(root: Path) -> list[volumes.Entry]:
@@ -355,18 +363,102 @@ def test_content_that_several_processes_find(tree: Path, key: SigningKey, jobs: 
 
 
 def test_a_process_that_cannot_put_what_it_found_ends_it(
-    tree: Path, key: SigningKey, monkeypatch: pytest.MonkeyPatch
+    tree: Path, key: SigningKey, other: SigningKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And leaves what was published, and nothing else. By another key, nothing of it is taken over."""
+    sign(tree, key)
+    before = sorted((tree / DIRECTORY).rglob("*"))
+
     def fails(*_: object) -> None:
         raise StoreError("there is no room")
 
     monkeypatch.setattr(VolumePart, "finish", fails)  # processes are forked, and have it too
     with pytest.raises(StoreError, match="there is no room"):
-        sign(tree, key, jobs=2)
-    assert not list((tree / DIRECTORY).glob("index-*"))
+        sign(tree, other, jobs=2)
+    assert sorted((tree / DIRECTORY).rglob("*")) == before
     monkeypatch.undo()
-    sign(tree, key, jobs=2)
+    sign(tree, other, jobs=2)
     check(tree)
+
+
+@pytest.mark.parametrize("what", ["fifo", "view", "empty"])
+def test_a_part_of_the_index_that_somebody_replaces_is_told(
+    tree: Path, key: SigningKey, other: SigningKey, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    sign(tree, key)
+    head = read_head(tree)
+    take_in = VolumeIndex.take_in_part
+
+    def replaced(index: VolumeIndex, part: Path) -> None:
+        part.unlink()
+        if what == "fifo":
+            os.mkfifo(part)
+        else:
+            with contextlib.closing(VolumeIndex(part, writable=True)) as made:
+                made.create()
+        if what == "view":
+            with contextlib.closing(sqlite3.connect(part)) as altered:
+                altered.execute("DROP TABLE tree")
+                altered.execute(
+                    "CREATE VIEW tree AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
+                    " SELECT i AS root, i AS unit_log2, i AS nodes FROM n"
+                )
+        take_in(index, part)
+
+    monkeypatch.setattr(VolumeIndex, "take_in_part", replaced)
+    due = {"fifo": "no regular file", "view": "has not the tables", "empty": r"was altered: it has \d+ entries"}[what]
+    with pytest.raises(StoreError, match=due):
+        sign(tree, other, jobs=2)
+    assert read_head(tree) == head
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_is_ended_leaves_no_trees(tree: Path, key: SigningKey, jobs: int) -> None:
+    """Ctrl-C in the second large file: the tree of the first one was written."""
+    with (tree / "a/large").open("wb") as file:
+        file.truncate(2**26)
+        file.write(b"kept")
+    sign(tree, key)
+    before = sorted((tree / DIRECTORY).rglob("*"))
+    for name in ("a-b/large", "empty/large"):
+        with (tree / name).open("wb") as file:
+            file.truncate(2**26)
+            file.write(name.encode())
+    read: set[bytes] = set()
+
+    def progress(path: bytes, count: int) -> None:
+        if path.endswith(b"/large"):
+            read.add(path)
+        if len(read) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        publish_volume(tree, [b""], [key], Options(unit_log2=UNIT_LOG2, jobs=jobs), progress)
+    assert sorted((tree / DIRECTORY).rglob("*")) == before
+
+
+def test_a_tree_file_that_becomes_something_else_is_told(tree: Path, key: SigningKey) -> None:
+    """It is made early and synced at the end: a FIFO would be waited for there."""
+    with (tree / "a/large").open("wb") as file:
+        file.truncate(2**26)
+
+    def replace_it() -> None:
+        (path,) = (tree / DIRECTORY / "trees").iterdir()
+        path.unlink()
+        os.mkfifo(path)
+
+    with pytest.raises(OSError, match="sha256-12-"):
+        sign_while(tree, key, b"z", replace_it)
+
+
+def test_a_head_that_is_a_link_to_nothing_has_nothing_removed(tree: Path, key: SigningKey) -> None:
+    sign(tree, key)
+    before = sorted((tree / DIRECTORY).rglob("*"))
+    head_path(tree).unlink()
+    head_path(tree).symlink_to("nowhere")
+    with pytest.raises(StoreError, match="no regular file"):
+        sign(tree, key)
+    assert sorted((tree / DIRECTORY).rglob("*")) == before
 
 
 def test_who_gives_and_who_answers_do_not_wait_for_each_other(tree: Path, key: SigningKey) -> None:
@@ -608,11 +700,8 @@ def test_what_is_not_understood_is_told(tree: Path, key: SigningKey, statement: 
     assert read_head(tree) == head
 
 
-def test_one_damaged_signature_of_two_is_made_anew(tree: Path, key: SigningKey, tmp_path: Path) -> None:
-    private, certificate = make_key("second", "ed25519", 365)
-    (tmp_path / "k2").write_bytes(private)
-    (tmp_path / "c2").write_bytes(certificate)
-    keys = [key, load_signing_key(tmp_path / "k2", tmp_path / "c2")]
+def test_one_damaged_signature_of_two_is_made_anew(tree: Path, key: SigningKey, other: SigningKey) -> None:
+    keys = [key, other]
 
     def both() -> Report:
         return publish_volume(tree, [b""], keys, Options(unit_log2=UNIT_LOG2))
@@ -848,13 +937,9 @@ def test_rows_that_nobody_has_put_are_not_taken_over(
 
 
 @pytest.mark.spec("fim-st-3")
-def test_another_key_signs_what_it_has_seen(tree: Path, key: SigningKey, tmp_path: Path) -> None:
+def test_another_key_signs_what_it_has_seen(tree: Path, key: SigningKey, other: SigningKey) -> None:
     sign(tree, key)
     settle(tree, key)
-    private, certificate = make_key("other", "ed25519", 1)
-    (tmp_path / "k").write_bytes(private)
-    (tmp_path / "c").write_bytes(certificate)
-    other = load_signing_key(tmp_path / "k", tmp_path / "c")
     with pytest.raises(PublicationError, match="sign all of the tree"):
         sign(tree, other, b"z")
     assert sign(tree, other).bytes_hashed > 100_000

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -245,6 +246,8 @@ def abandon(root: Path, head: Head, present: Head | None) -> None:
 def _sync(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
+        if not (stat.S_ISREG(os.fstat(fd).st_mode) or stat.S_ISDIR(os.fstat(fd).st_mode)):
+            raise StoreError(f"{path} is no regular file")
         with naming(path):
             os.fsync(fd)
     finally:

@@ -218,11 +218,12 @@ class VolumeIndex(Database):
 
     def counts(self) -> dict[EntryType, int]:
         """The number of entries of each type."""
-        rows = self._execute("SELECT type, count(*) FROM entry GROUP BY type")
-        try:
-            return {EntryType(type): count for type, count in rows}
-        except ValueError as error:
-            raise StoreError(f"{self.path} is damaged: {error}") from error
+        columns = ", ".join(f"total(type = {int(type)})" for type in EntryType)
+        rows = self._execute(f"SELECT count(*), {columns} FROM entry")  # noqa: S608 - our own words; no sorter, as GROUP BY has
+        count, *counts = map(int, rows[0])
+        if count != sum(counts):
+            raise StoreError(f"{self.path} is damaged: it has entries of no type")
+        return dict(zip(EntryType, counts, strict=True))
 
     def notes(self) -> dict[bytes, DirectoryNote]:
         """Of every directory that is not empty, in the order of the volume, in which their entries follow."""

@@ -40,7 +40,8 @@ from nfsverity_store.volume_nodes import levels, root_of, write_nodes
 from nfsverity_store.volume_view import VolumeView
 
 from .content import Before, signed_by
-from .directory import Directories, Found, Progress, Terms, Told
+from .directory import Directories, Progress
+from .found import Found, Terms, Told
 from .keys import SigningKey
 from .lock import PublicationError, locked
 from .notes import Altered, Notes, digest_of, first_of

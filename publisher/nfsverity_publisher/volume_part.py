@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nfsverity_store.volume_index import VolumeIndex
 
-from .directory import Found
+from .found import Found
 
 
 class VolumePart:

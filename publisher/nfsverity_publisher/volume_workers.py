@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from nfsverity_proto.errors import NfsVerityError
 
-from .directory import Directories, Found, Part
+from .directory import Directories
+from .found import Found, Part
 from .volume_part import VolumePart
 from .workers import begin, start_method, starting, stop
 

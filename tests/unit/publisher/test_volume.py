@@ -24,7 +24,7 @@ from nfsverity_proto.hashes import BLAKE3, SHA256, hash_by_number
 from nfsverity_proto.record import decode_record, encode_record
 from nfsverity_proto.statement import Kind, Volume, decode_statement, encode_statement
 from nfsverity_publisher import directory
-from nfsverity_publisher.directory import FILES_MAX
+from nfsverity_publisher.found import FILES_MAX
 from nfsverity_publisher.keys import SigningKey, load_signing_key
 from nfsverity_publisher.lock import PublicationError
 from nfsverity_publisher.new_key import make_key

@@ -19,7 +19,8 @@ from nfsverity_proto.record import decode_record, membership_of
 from nfsverity_proto.revocation import Revocations
 from nfsverity_proto.statement import Item, Kind, decode_statement
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import ALL_ALGORITHMS, Expected, Verified, Verifier, verify_record
+from nfsverity_proto.verification import Verified, verify_record
+from nfsverity_proto.verifier import ALL_ALGORITHMS, Expected, Verifier
 from nfsverity_store.content import open_below
 from nfsverity_store.hashing import ChangedSize, build, hash_runs
 from nfsverity_store.published import open_published

@@ -29,9 +29,7 @@ from nfsverity_proto.errors import (
     VerificationError,
 )
 from nfsverity_proto.policy import Action, Gate, Logged, Rule, WithoutRecord, named
-from nfsverity_proto.verification import (
-    Verified,
-)
+from nfsverity_proto.verification import Verified
 from nfsverity_store.content import Descent
 from nfsverity_store.index import IndexEntry
 from nfsverity_store.volume_view import VolumeView

@@ -33,17 +33,14 @@ from nfsverity_proto.revocation import Revocations, Revoked
 from nfsverity_proto.statement import Item
 from nfsverity_proto.trust import TrustEntry, expected_volumes
 from nfsverity_proto.verification import (
-    ALL_ALGORITHMS,
-    Certificates,
-    Expected,
     Verified,
-    Verifier,
     accept_revocation,
     check_freshness,
     check_revoked,
     verify_head,
     verify_record,
 )
+from nfsverity_proto.verifier import ALL_ALGORITHMS, Certificates, Expected, Verifier
 from nfsverity_store.index import ROOT_ID, IndexEntry
 from nfsverity_store.layout import Head, read_head
 from nfsverity_store.published import Published, open_published

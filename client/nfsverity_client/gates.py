@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nfsverity_proto.policy import DEFAULT, ENFORCE_ALL, Asked, Gate, Logged, Policy, Rule, strictest
-from nfsverity_proto.verification import Algorithms, Expected, Verified
+from nfsverity_proto.verification import Verified
+from nfsverity_proto.verifier import Algorithms, Expected
 
 from .audit import AuditError, AuditLog, default_log, name_fields
 

@@ -14,7 +14,8 @@ from nfsverity_proto.entry import DirectoryNode, EntryType, FileNode, LinkNode
 from nfsverity_proto.errors import Absent, IsRevoked, LinkOutside, MalformedMessage, Stale
 from nfsverity_proto.path import join_path
 from nfsverity_proto.statement import Time
-from nfsverity_proto.verification import Expected, Verified
+from nfsverity_proto.verification import Verified
+from nfsverity_proto.verifier import Expected
 
 from .heads import HEADS_MAX
 from .marks import Judged

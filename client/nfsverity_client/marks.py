@@ -26,7 +26,8 @@ from nfsverity_proto.record import decode_record
 from nfsverity_proto.revocation import Revocations
 from nfsverity_proto.statement import Content, File, Kind, Revocation, Tag, decode_statement
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import Expected, Verified, check_version
+from nfsverity_proto.verification import Verified, check_version
+from nfsverity_proto.verifier import Expected
 
 from .state import State, StateError, StateUnusable
 

@@ -25,7 +25,8 @@ from nfsverity_proto.record import decode_record
 from nfsverity_proto.revocation import NOTHING_REVOKED, Accepted, Revoked
 from nfsverity_proto.statement import PUBLIC_KEY, VERSION, Item, Kind, Revocation, decode_statement
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import Expected, Verified, check_successor, check_version
+from nfsverity_proto.verification import Verified, check_successor, check_version
+from nfsverity_proto.verifier import Expected
 
 from .marks import MarkStore, Raise, number_of, row_sum
 from .state import State

@@ -35,24 +35,20 @@ from nfsverity_proto.member import check_head, kind_of_record, verify_member
 from nfsverity_proto.policy import Gate, Rule, named
 from nfsverity_proto.record import Fingerprint, decode_record
 from nfsverity_proto.revocation import Revocations, Revoked
+from nfsverity_proto.signers import signers_to_fetch
 from nfsverity_proto.statement import Item, Kind
 from nfsverity_proto.trust import TrustEntry, expected_volumes
 from nfsverity_proto.url import Url
 from nfsverity_proto.verification import (
-    ALL_ALGORITHMS,
-    Algorithms,
-    Certificates,
-    Expected,
     Verified,
-    Verifier,
     accept_revocation,
     check_freshness,
     check_revoked,
     check_validity,
-    signers_to_fetch,
     verify_head,
     verify_record,
 )
+from nfsverity_proto.verifier import ALL_ALGORITHMS, Algorithms, Certificates, Expected, Verifier
 
 from .budget import WaitBudget
 from .cached_nodes import SessionNodes

@@ -12,8 +12,9 @@ from .failure import Exit, classified, error_fields, error_text, say, status_of,
 from .output import count_text, identity_fields, name_fields, shown
 
 if TYPE_CHECKING:
+    from nfsverity_proto.signers import Signer
     from nfsverity_proto.statement import When
-    from nfsverity_proto.verification import Signer, Verified
+    from nfsverity_proto.verification import Verified
 
 RANGES_SHOWN = 20
 """Bad ranges of one file that people are told; JSON has all."""

@@ -35,9 +35,11 @@ from nfsverity_proto.errors import (
 )
 from nfsverity_proto.member import kind_of_record
 from nfsverity_proto.record import Fingerprint, decode_record
+from nfsverity_proto.signers import signers_to_fetch
 from nfsverity_proto.statement import Kind
 from nfsverity_proto.url import Url
-from nfsverity_proto.verification import Expected, Verified, signers_to_fetch
+from nfsverity_proto.verification import Verified
+from nfsverity_proto.verifier import Expected
 
 from . import ending
 from .belief import Belief, announce

@@ -22,21 +22,11 @@ from nfsverity_proto.record import (
     membership_of,
     signature_of,
 )
+from nfsverity_proto.signers import Signer, check_attestations
 from nfsverity_proto.statement import NO_END, Content, File, Kind, Statement, Tag, Volume, decode_statement, tag_of
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import (
-    ALL_ALGORITHMS,
-    Certificates,
-    Expected,
-    Signer,
-    Verified,
-    Verifier,
-    check_attestations,
-    check_revoked,
-    verify_head,
-    verify_record,
-    verify_revocation,
-)
+from nfsverity_proto.verification import Verified, check_revoked, verify_head, verify_record, verify_revocation
+from nfsverity_proto.verifier import ALL_ALGORITHMS, Certificates, Expected, Verifier
 
 from .failure import error_fields
 from .output import count_text, name_fields, printable, scheme_name, seconds_text, shown, time_text

@@ -13,7 +13,7 @@ from typing import Any
 
 from nfsverity_proto.statement import NO_END, PUBLIC_KEY, VERSION, Item, Kind, Revocation
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import Certificates, Expected, Verifier
+from nfsverity_proto.verifier import Certificates, Expected, Verifier
 from nfsverity_publisher.keys import SigningKey
 from nfsverity_publisher.revocation import RevocationReport
 from nfsverity_store.revocation import PublishedRevocation

@@ -110,7 +110,7 @@ def _local(path: Path, believed: Belief) -> RecordReport | VolumeReport:
     from nfsverity._local_place import locate_file
     from nfsverity._local_volume import follow, look_up
     from nfsverity_proto.errors import Unsigned, VerificationError
-    from nfsverity_proto.verification import Expected
+    from nfsverity_proto.verifier import Expected
     from nfsverity_store.volume_view import VolumeView
 
     from .record_report import judge_here, judge_member_here

@@ -14,7 +14,8 @@ from nfsverity_proto.errors import VerificationError
 from nfsverity_proto.hashes import hash_by_number
 from nfsverity_proto.record import decode_record
 from nfsverity_proto.statement import NO_END, Tag, Volume, tag_of
-from nfsverity_proto.verification import Certificates, Expected, Verified
+from nfsverity_proto.verification import Verified
+from nfsverity_proto.verifier import Certificates, Expected
 
 from .failure import error_fields
 from .output import count_text, name_fields, printable, seconds_text, shown

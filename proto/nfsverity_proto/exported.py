@@ -10,7 +10,8 @@ from .errors import Malformed, Unsigned
 from .member import verify_member
 from .record import RECORD_MAX
 from .statement import MAGIC
-from .verification import Expected, Verified, Verifier, check_revoked, verify_head
+from .verification import Verified, check_revoked, verify_head
+from .verifier import Expected, Verifier
 from .xdr import Buffer, Codec, Opaque, Structure, XdrError
 
 EXPORTED_MAX = 2 * (4 + RECORD_MAX)

@@ -17,19 +17,11 @@ from .errors import Mismatch, NotMember, OtherHead, RefusedAlgorithm, Unsigned, 
 from .hashes import hash_by_number
 from .membership import Membership
 from .record import MEMBERSHIP, Record, decode_record, membership_of
+from .signers import check_signers
 from .statement import Content, File, Kind, Statement, decode_statement, tag_of
 from .trust import TrustEntry
-from .verification import (
-    ALL_ALGORITHMS,
-    Algorithms,
-    Expected,
-    Verified,
-    check_algorithms,
-    check_extensions,
-    check_identity,
-    check_signers,
-    check_validity,
-)
+from .verification import Verified, check_algorithms, check_extensions, check_identity, check_validity
+from .verifier import ALL_ALGORITHMS, Algorithms, Expected
 from .xdr import Buffer
 
 

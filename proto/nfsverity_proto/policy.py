@@ -17,7 +17,8 @@ from .certificate import Certificate
 from .errors import PolicyRefused, TooFewSigners, VerificationError
 from .glob import Pattern, covered
 from .trust import below, subject_of, subject_within
-from .verification import Algorithms, Expected, Verified
+from .verification import Verified
+from .verifier import Algorithms, Expected
 
 
 class Gate(StrEnum):

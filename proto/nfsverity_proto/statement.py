@@ -212,6 +212,13 @@ class Statement:
     def kind(self) -> Kind:
         return _kind_of(self.claim)
 
+    @property
+    def identified(self) -> File | Volume | Revocation:
+        """The claim, which has a volume and a generation. Raises `ValueError` for content, which has not."""
+        if isinstance(self.claim, Content):
+            raise ValueError("content has no identity")
+        return self.claim
+
 
 @dataclass(frozen=True, slots=True)
 class Tag:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from nfsverity_proto.certificate import parse_certificate
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import Expected
+from nfsverity_proto.verifier import Expected
 from oracle import records, signers
 from oracle.records import CONTENT_BYTES, Statement
 from oracle.signers import NOW, Signer

@@ -34,7 +34,8 @@ from nfsverity_proto.statement import Volume as VolumeClaim
 from nfsverity_proto.statement import tag_of
 from nfsverity_proto.trust import TrustEntry
 from nfsverity_proto.url import Url
-from nfsverity_proto.verification import Expected, Verifier, verify_head, verify_record, verify_revocation
+from nfsverity_proto.verification import verify_head, verify_record, verify_revocation
+from nfsverity_proto.verifier import Expected, Verifier
 from nfsverity_store.layout import read_head
 from oracle import merkle, records, signers, volumes
 from oracle.xdr import opaque, uint

@@ -19,7 +19,8 @@ from nfsverity_proto import tree
 from nfsverity_proto.errors import VerificationError
 from nfsverity_proto.hashes import hash_by_number
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import Expected, Verifier, verify_record
+from nfsverity_proto.verification import verify_record
+from nfsverity_proto.verifier import Expected, Verifier
 from nfsverity_store.layout import read_head
 from nfsverity_store.published import open_published
 

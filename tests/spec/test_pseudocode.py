@@ -63,15 +63,8 @@ from nfsverity_proto.statement import (
     tag_of,
 )
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import (
-    ALL_ALGORITHMS,
-    Algorithms,
-    Expected,
-    Verifier,
-    verify_head,
-    verify_record,
-    verify_revocation,
-)
+from nfsverity_proto.verification import verify_head, verify_record, verify_revocation
+from nfsverity_proto.verifier import ALL_ALGORITHMS, Algorithms, Expected, Verifier
 from nfsverity_store import update as store_update
 
 from .drafts import METADATA, code, table

@@ -45,7 +45,8 @@ from nfsverity_proto.statement import (
     encode_statement,
     tag_of,
 )
-from nfsverity_proto.verification import ALL_ALGORITHMS, Algorithms, Verified, Verifier, check_revoked, verify_head
+from nfsverity_proto.verification import Verified, check_revoked, verify_head
+from nfsverity_proto.verifier import ALL_ALGORITHMS, Algorithms, Verifier
 
 from .test_pseudocode import (
     DRAFT,

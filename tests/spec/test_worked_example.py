@@ -39,7 +39,8 @@ from nfsverity_proto.statement import (
 )
 from nfsverity_proto.tree import RFC9162, levels, root
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import Expected, Verifier, verify_head, verify_record
+from nfsverity_proto.verification import verify_head, verify_record
+from nfsverity_proto.verifier import Expected, Verifier
 from nfsverity_proto.xdr import Codec
 
 from . import worked_example as example

@@ -40,17 +40,8 @@ from nfsverity_proto.statement import (
     tag_of,
 )
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import (
-    ALL_ALGORITHMS,
-    Algorithms,
-    Expected,
-    Verified,
-    Verifier,
-    check_revoked,
-    verify_head,
-    verify_record,
-    verify_revocation,
-)
+from nfsverity_proto.verification import Verified, check_revoked, verify_head, verify_record, verify_revocation
+from nfsverity_proto.verifier import ALL_ALGORITHMS, Algorithms, Expected, Verifier
 from nfsverity_proto.xdr import Codec
 
 FOLDER = Path(__file__).parents[2] / "spec" / "vectors"

@@ -16,7 +16,7 @@ from adversary import Reply, between
 from nfsverity_client import presentation
 from nfsverity_client.presentation import Presentation, TooLarge
 from nfsverity_client.reader import Reader, open_file
-from nfsverity_proto import verification
+from nfsverity_proto import signers
 from nfsverity_proto.proof import proof_length
 from nfsverity_proto.tree import Shape
 from serving import Published, Served, calls_made, publish_tree, serving, session
@@ -224,9 +224,9 @@ async def test_the_signature_is_checked_once(
     published: Published, served: Served, how: Presentation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checked = []
-    check_signature = verification.check_signature
+    check_signature = signers.check_signature
     monkeypatch.setattr(
-        verification, "check_signature", lambda *given: (checked.append(given[0]), check_signature(*given))[1]
+        signers, "check_signature", lambda *given: (checked.append(given[0]), check_signature(*given))[1]
     )
     name = f"{64 * KIB}/file"
     async with session(served) as opened:

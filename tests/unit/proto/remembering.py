@@ -11,14 +11,8 @@ from nfsverity_proto.marks import Mark, MarkKey, to_raise
 from nfsverity_proto.revocation import NOTHING_REVOKED
 from nfsverity_proto.statement import Kind
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import (
-    Expected,
-    Verified,
-    Verifier,
-    accept_revocation,
-    verify_record,
-    verify_revocation,
-)
+from nfsverity_proto.verification import Verified, accept_revocation, verify_record, verify_revocation
+from nfsverity_proto.verifier import Expected, Verifier
 
 
 class Remembering:

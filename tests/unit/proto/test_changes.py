@@ -29,7 +29,8 @@ from nfsverity_proto.proof import fold
 from nfsverity_proto.revocation import NOTHING_REVOKED, Accepted, Revoked, key_item, version_item
 from nfsverity_proto.statement import Item, Tag
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import Algorithms, Expected, Verified, Verifier, verify_record
+from nfsverity_proto.verification import Verified, verify_record
+from nfsverity_proto.verifier import Algorithms, Expected, Verifier
 from oracle import merkle, records, signers
 
 SPEC = Path(__file__).parents[3] / "spec"

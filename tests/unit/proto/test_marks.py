@@ -13,7 +13,8 @@ from nfsverity_proto.certificate import parse_certificate
 from nfsverity_proto.marks import NO_MARKS, Mark, MarkKey, effective_now, time_to_keep, to_raise
 from nfsverity_proto.statement import Kind, tag_of
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import SKEW, Expected, Verifier, verify_record, verify_revocation
+from nfsverity_proto.verification import SKEW, verify_record, verify_revocation
+from nfsverity_proto.verifier import Expected, Verifier
 from oracle import records
 from oracle.records import Statement
 from oracle.signers import NOW, signed, signer

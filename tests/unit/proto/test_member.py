@@ -30,7 +30,8 @@ from nfsverity_proto.record import decode_record, fingerprint_of, membership_of
 from nfsverity_proto.revocation import NOTHING_REVOKED, Revocations, Revoked
 from nfsverity_proto.statement import Item, Kind, Tag
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import Algorithms, Expected, Verified, Verifier, verify_head
+from nfsverity_proto.verification import Verified, verify_head
+from nfsverity_proto.verifier import Algorithms, Expected, Verifier
 from oracle import merkle, records, signers, volumes
 from oracle.xdr import opaque, uint
 

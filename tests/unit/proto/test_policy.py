@@ -31,7 +31,8 @@ from nfsverity_proto.policy import (
     strictest,
 )
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import ALL_ALGORITHMS, Expected, Verifier, verify_record
+from nfsverity_proto.verification import verify_record
+from nfsverity_proto.verifier import ALL_ALGORITHMS, Expected, Verifier
 from oracle import records
 from oracle.signers import ED25519, NOW, signed, signer
 

@@ -17,14 +17,8 @@ from nfsverity_proto.hashes import HASH_NUMBERS, hash_by_number
 from nfsverity_proto.revocation import NOTHING_REVOKED, Accepted, Revoked, key_item, version_item
 from nfsverity_proto.statement import NO_END, PUBLIC_KEY, VERSION, Item, Revocation, Tag, When, tag_of
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import (
-    Expected,
-    Verified,
-    Verifier,
-    accept_revocation,
-    verify_record,
-    verify_revocation,
-)
+from nfsverity_proto.verification import Verified, accept_revocation, verify_record, verify_revocation
+from nfsverity_proto.verifier import Expected, Verifier
 from oracle import records
 from oracle.records import Statement
 from oracle.revocation import Reader, Version

@@ -12,21 +12,14 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from nfsverity_proto import verification
+from nfsverity_proto import signers as proto_signers
 from nfsverity_proto.errors import RecordExpired, VerificationError
 from nfsverity_proto.record import Fingerprint, decode_record, encode_record
+from nfsverity_proto.signers import signers_to_fetch
 from nfsverity_proto.statement import Content, File, Statement
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import (
-    Algorithms,
-    Certificates,
-    Expected,
-    Verified,
-    Verifier,
-    check_identity,
-    signers_to_fetch,
-    verify_record,
-)
+from nfsverity_proto.verification import Verified, check_identity, verify_record
+from nfsverity_proto.verifier import Algorithms, Certificates, Expected, Verifier
 from oracle import merkle, records, signers
 from oracle.signers import ECDSA_P256, ED25519, NOT_AFTER, NOT_BEFORE, NOW, Signer, common_name, signed, signer
 
@@ -622,13 +615,13 @@ def test_only_files_have_an_identity() -> None:
 @pytest.mark.spec("fim-ver-7")
 def test_each_signature_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     checked: list[bytes] = []
-    original = verification.check_signature
+    original = proto_signers.check_signature
 
     def count(scheme: Any, public_key: Any, value: bytes, message: bytes) -> None:
         checked.append(value)
         original(scheme, public_key, value, message)
 
-    monkeypatch.setattr(verification, "check_signature", count)
+    monkeypatch.setattr(proto_signers, "check_signature", count)
     one, other = signer(), signer(ECDSA_P256)
     verify(signed(BASE, one, other), pin(one), pin(other), pin(one, signers=2))
     assert len(checked) == len(set(checked)) == 2

@@ -23,7 +23,8 @@ import pytest
 from nfsverity_proto.record import decode_record, signature_of
 from nfsverity_proto.statement import NO_END, File, Kind, decode_statement
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import Expected, Verifier, verify_record
+from nfsverity_proto.verification import verify_record
+from nfsverity_proto.verifier import Expected, Verifier
 from nfsverity_publisher import publication, workers
 from nfsverity_publisher.lock import Busy, PublicationError
 from nfsverity_publisher.plan import plan

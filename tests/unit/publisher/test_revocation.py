@@ -22,7 +22,8 @@ from nfsverity_proto.record import decode_record
 from nfsverity_proto.revocation import NOTHING_REVOKED, Revoked, key_item, version_item
 from nfsverity_proto.statement import NO_END, Item, Kind, Revocation, Tag, decode_statement, tag_of
 from nfsverity_proto.trust import TrustEntry
-from nfsverity_proto.verification import Expected, Verified, Verifier, verify_record, verify_revocation
+from nfsverity_proto.verification import Verified, verify_record, verify_revocation
+from nfsverity_proto.verifier import Expected, Verifier
 from nfsverity_publisher.lock import PublicationError
 from nfsverity_publisher.revocation import RevocationReport, revoke
 from nfsverity_store.layout import DIRECTORY, NotPublished, StoreError, read_head

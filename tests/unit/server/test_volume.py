@@ -20,7 +20,8 @@ from nfsverity_proto.errors import StatusError
 from nfsverity_proto.hashes import SHA256, hash_by_number
 from nfsverity_proto.member import verify_listed, verify_member
 from nfsverity_proto.statement import Tag
-from nfsverity_proto.verification import Expected, Verified, Verifier, verify_head
+from nfsverity_proto.verification import Verified, verify_head
+from nfsverity_proto.verifier import Expected, Verifier
 from serving import Published, keys, publish_as_volume, publish_tree, serving, session
 
 HASH = hash_by_number(SHA256)

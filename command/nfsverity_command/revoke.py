@@ -89,6 +89,11 @@ if TYPE_CHECKING:
 @click.option("--days", type=click.IntRange(1, 36500), metavar="N", help="It is renewed within so many days.")
 @click.option("--not-after", type=DAY, metavar="DATE", help="It is renewed before this day is over, or this moment.")
 @click.option(
+    "--take-over",
+    is_flag=True,
+    help="Replace a revocation though none of the keys has signed anything in the tree.",
+)
+@click.option(
     "--wait",
     type=click.FloatRange(min=0),
     default=30.0,
@@ -107,6 +112,7 @@ def command(
     versions: tuple[str, ...],
     days: int | None,
     not_after: int | None,
+    take_over: bool,
     wait: float,
     lists: bool,
     trust_files: tuple[str, ...],
@@ -120,9 +126,12 @@ def command(
     running servers too. Without anything new it is only signed anew. If it has an end (--days, --not-after), clients
     that know it verify nothing of the tree after that, until there is a new one. A key may revoke itself; a key that
     is revoked signs nothing any more. Files that only revoked keys have signed have to be signed again.
+
+    Readers take a revocation by whom they believe. A key that has signed nothing in the tree is warned of, and does not
+    replace the revocation of others by mistake: --take-over is for a publisher whose own key was stolen.
     """
     if lists:
-        if keys or certificates or revoked_keys or versions or days is not None or not_after is not None:
+        if keys or certificates or revoked_keys or versions or take_over or (days, not_after) != (None, None):
             raise click.UsageError("--list changes nothing: give it without what is to be revoked, and by whom")
         view = _listed(target, trust_files, volume, timeout)
     else:
@@ -130,7 +139,7 @@ def command(
             raise click.UsageError("a tree is revoked for where it is signed, not over the network")
         if trust_files or volume is not None:
             raise click.UsageError("--trust and --volume go with --list")
-        view = _made(target, keys, certificates, revoked_keys, versions, days, not_after, wait)
+        view = _made(target, keys, certificates, revoked_keys, versions, days, not_after, take_over, wait)
     return _show(view, as_json, lists)
 
 
@@ -142,6 +151,7 @@ def _made(
     versions: tuple[str, ...],
     days: int | None,
     not_after: int | None,
+    take_over: bool,
     wait: float,
 ) -> RevocationView:
     from nfsverity_proto.statement import NO_END
@@ -163,6 +173,7 @@ def _made(
             signing,
             not_after=end,
             private=key_files(keys),
+            take_over=take_over,
             wait=wait,
             waiting=lambda: say(f"nfsverity: another process is publishing {root}: waiting"),
         )

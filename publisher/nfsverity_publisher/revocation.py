@@ -62,6 +62,18 @@ class RevocationReport:
     """Of the signers: those by whom nothing in the tree is signed, nor the revocation before."""
 
 
+class Stranger(PublicationError):
+    """The tree has a revocation, and none of the keys has signed anything in the tree."""
+
+    advice = "sign with a key of the tree, too; where those are lost or stolen, --take-over"
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(
+            f"{root} has a revocation, which would be replaced, and nothing there is signed by any of the keys: readers"
+            " who do not believe them would be left without one"
+        )
+
+
 def revoke(
     root: Path,
     items: Iterable[Item],
@@ -69,14 +81,16 @@ def revoke(
     *,
     not_after: int = NO_END,
     private: Sequence[Path] = (),
+    take_over: bool = False,
     wait: float = 0.0,
     waiting: Callable[[], None] | None = None,
 ) -> RevocationReport:
     """Publish the next revocation of the tree at `root`; without items, what there is said anew (fim-rev-5).
 
-    A key may revoke itself. `private` are the key files, which must not be in the tree; `not_after` is in Unix
-    seconds; `wait` and `waiting` are about another publisher, as in `locked`. Raises `PublicationError`,
-    `StoreError`, `OSError`; then nothing is published.
+    A key may revoke itself. Where the tree has a revocation, keys that have signed neither that nor anything else in
+    the tree are refused unless they `take_over`, or those that signed it are revoked. `private` are the key files,
+    which must not be in the tree; `not_after` is in Unix seconds; `wait` and `waiting` are about another publisher, as
+    in `locked`. Raises `PublicationError`, `StoreError`, `OSError`; then nothing is published.
     """
     if not keys or len({key.certificate.fingerprint for key in keys}) < len(keys):
         raise PublicationError("a revocation is signed by one key or more, and by each of them once")
@@ -104,6 +118,8 @@ def revoke(
             both = dict.fromkeys([*certificates, *earlier])
             here = {*index.certificates(), *earlier}
             unknown = tuple(key.certificate for key in keys if key.certificate.der not in here)
+            if before is not None and len(unknown) == len(keys) and not take_over and _any_good(earlier, known):
+                raise Stranger(root)
             try:
                 _replace(certificates_path(root), joined(list(both)))  # for the record before, and for the new one
                 _replace(revocation_path(root), record)
@@ -148,6 +164,15 @@ def _earlier_certificates(published: PublishedRevocation) -> Sequence[bytes]:
         return published.certificates()
     except StoreError:
         return ()
+
+
+def _any_good(certificates: Sequence[bytes], items: Iterable[Item]) -> bool:
+    """Whether the key of one of these is not revoked, or may not be."""
+    revoked = Revoked(frozenset(items))
+    try:
+        return not certificates or not all(revoked.key(parse_certificate(der).key_id()) for der in certificates)
+    except BadCertificate:
+        return True
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -128,6 +128,11 @@ def test_a_revocation_of_a_stranger_is_told_and_changes_nothing(
         assert "untrusted" in result.err
         assert result.err.count("untrusted") == 1
     assert nfsverity.json("trust", "list")["revocations"] == []
+    other = make_keys("other").options
+    said = nfsverity("revoke", *other, signed, status=4)
+    assert "would be replaced" in said.err
+    assert "what to do: sign with a key of the tree, too; where those are lost or stolen, --take-over" in said.err
+    assert "warning" in nfsverity("revoke", *other, "--take-over", signed).err
 
 
 @pytest.mark.spec("fim-rev-7", "fim-rev-10", "fim-rev-9")

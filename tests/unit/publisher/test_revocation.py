@@ -25,7 +25,7 @@ from nfsverity_proto.trust import TrustEntry
 from nfsverity_proto.verification import Verified, verify_record, verify_revocation
 from nfsverity_proto.verifier import Expected, Verifier
 from nfsverity_publisher.lock import PublicationError
-from nfsverity_publisher.revocation import RevocationReport, revoke
+from nfsverity_publisher.revocation import RevocationReport, Stranger, revoke
 from nfsverity_store.layout import DIRECTORY, NotPublished, StoreError, read_head
 from nfsverity_store.published import open_published
 from nfsverity_store.revocation import PublishedRevocation, certificates_path, revocation_path
@@ -247,6 +247,20 @@ def test_nothing_outside_is_written(tree: Published, tmp_path: Path) -> None:
     assert (tmp_path / "letter").read_bytes() == b"precious"
 
 
+def test_a_stranger_takes_over_only_where_that_is_meant(tree: Published, second: Keys) -> None:
+    """Nobody's revocation is replaced by mistake."""
+    run(tree, by=second)  # the first one replaces nothing
+    run(tree, OTHER)
+    before = revocation_path(tree.root).read_bytes()
+    stranger = fresh_keys(name="stranger")
+    with pytest.raises(Stranger, match="nothing there is signed by any of the keys"):
+        run(tree, by=stranger)
+    assert revocation_path(tree.root).read_bytes() == before
+    assert run(tree, by=stranger, take_over=True).revocation.items == (OTHER,)
+    revoke(tree.root, [], [second.signing, tree.keys.signing])
+    assert run(tree, by=second).unknown == ()
+
+
 def test_the_certificates_of_the_signers_are_there(tree: Published, second: Keys) -> None:
     run(tree)
     assert PublishedRevocation(tree.root).certificates() == (tree.keys.der,)
@@ -288,7 +302,7 @@ SCRIPT = """
         setattr(os, where, counting(getattr(os, where)))
     signing = load_signing_key(key, certificate)
     for number in range(int(first), int(last)):
-        revocation.revoke(root, [Item(1, 1, bytes([number]) * 32)], [signing], wait=60.0)
+        revocation.revoke(root, [Item(1, 1, bytes([number]) * 32)], [signing], take_over=True, wait=60.0)
 """
 
 
@@ -323,7 +337,7 @@ def test_killed_at_any_moment(tree: Published, second: Keys, tmp_path: Path, whe
     assert claim.items == ((Item(1, 1, b"\1" * 32), OTHER) if is_new else (OTHER,))
     assert (second if is_new else tree.keys).der in der
     assert is_new == ((where, at) in {("replace", 3), ("fsync", 4), ("fsync", 5), ("fsync", 6)})
-    run(tree, by=second)
+    run(tree, by=second, take_over=True)
     assert verified(tree, second).revocation.items == claim.items
     assert PublishedRevocation(tree.root).certificates() == (second.der,)
     assert not list((tree.root / DIRECTORY).glob("*.new"))

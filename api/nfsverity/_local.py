@@ -184,7 +184,7 @@ class LocalTree(LocalRecords):
             else:
                 problem = self._named_error(self.index, head.verified, below) if below else None
                 if problem is not None:
-                    yield FileResult(below, problem)
+                    yield self._bad_node(below, problem)
                 yield from self._verify_volume(self.index, head.verified, below)
                 return
         directories = [below]
@@ -259,9 +259,13 @@ class LocalTree(LocalRecords):
             else:
                 problem = self._node_error(below, None if listed is None else listed.entry, kind)
                 if problem is not None:
-                    yield FileResult(below, problem)
+                    yield self._bad_node(below, problem)
                 if listed is None and kind == "directory":
                     yield from self._verify_children(below, {})
+
+    def _bad_node(self, path: bytes, problem: VerificationError | OSError) -> FileResult:
+        """A link or directory that is not as the volume has it: what becomes of it, the rules say as of a file."""
+        return FileResult(path, problem, rules=None if self.gates.is_silent else self._rules(path))
 
     def _node_error(self, path: bytes, entry: Entry | None, kind: str | None) -> VerificationError | OSError | None:
         """What is wrong with a link or directory, by the volume that is published now."""

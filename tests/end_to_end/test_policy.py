@@ -185,6 +185,38 @@ def test_a_tree_on_this_machine_that_lost_its_head(nfsverity: Any, signed: Path,
     nfsverity("verify", signed / "new", status=5)
 
 
+@pytest.mark.parametrize("form", ["volume"], indirect=True)
+@pytest.mark.parametrize(
+    ("says", "problems"),
+    [
+        ('action = "enforce"\nunsigned = "allow"', {"changed": "mismatch"}),
+        ('action = "audit"', {}),
+        ('action = "disable"', {}),
+    ],
+)
+def test_links_and_directories_beside_a_volume_pass_as_files_do(
+    nfsverity: Any, signed: Path, alice: Any, policy: Any, says: str, problems: dict[str, str]
+) -> None:
+    """In a tree on this machine."""
+    (signed / "changed").symlink_to("a.txt")
+    nfsverity("sign", *alice.options, signed)
+    (signed / "extra" / "empty").mkdir(parents=True)
+    (signed / "extra" / "file").write_bytes(b"new")
+    (signed / "link").symlink_to("a.txt")
+    (signed / "changed").unlink()
+    (signed / "changed").symlink_to("empty")
+    (signed / "other").mkdir()
+    rule = f'[[rule]]\nname = "extras"\npath = ["extra", "extra/**", "link", "changed"]\n{says}\n'
+    policy(f"format = 1\n{rule}")
+    files = {file["path"]: file for file in nfsverity.json("verify", str(signed), status=1)["files"]}
+    bad = {path: file["verdict"] for path, file in files.items() if file["error"]}
+    assert bad == {"other": "absent", **problems}
+    passed = {path for path, file in files.items() if file["unverified"]}
+    assert passed == {"extra", "extra/empty", "extra/file", "link", "changed"} - problems.keys()
+    (signed / "other").rmdir()
+    nfsverity("verify", signed, status=1 if problems else 5)
+
+
 REQUIREMENTS = {
     "hash": ('hash = ["sha256"]', 'hash = ["sha512"]', "refused-algorithm"),
     "scheme": ('scheme = ["ed25519"]', 'scheme = ["ml-dsa-65"]', "refused-algorithm"),

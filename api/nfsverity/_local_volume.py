@@ -17,6 +17,7 @@ from nfsverity_proto.entry import DirectoryNode, Entry, FileNode, Key, LinkNode,
 from nfsverity_proto.entry_range import EntryRange, entry_at, verify_range
 from nfsverity_proto.errors import Absent, Hidden, Mismatch, VerificationError
 from nfsverity_proto.hashes import hash_by_number
+from nfsverity_proto.path import shown_path
 from nfsverity_proto.record import decode_record
 from nfsverity_proto.statement import Kind, decode_statement
 from nfsverity_proto.verification import Verified
@@ -115,7 +116,9 @@ def node_error(root: Path, path: bytes, entry: Entry | None, kind: str | None) -
     if isinstance(entry.node, LinkNode):
         target = _target(root, path)
         if target != entry.node.target:
-            return Mismatch("the link leads elsewhere", expected=_text(entry.node.target), found=_text(target))
+            return Mismatch(
+                "the link leads elsewhere", expected=shown_path(entry.node.target), found=shown_path(target)
+            )
     return None
 
 
@@ -126,7 +129,3 @@ def _target(root: Path, path: bytes) -> bytes:
         return os.readlink(name, dir_fd=at)
     finally:
         os.close(at)
-
-
-def _text(target: bytes) -> str:
-    return target.decode("utf-8", "backslashreplace")

@@ -8,7 +8,7 @@ from collections.abc import Generator
 
 from nfsverity_proto.entry import Entry, LinkNode
 from nfsverity_proto.errors import Absent, LinkOutside
-from nfsverity_proto.path import split_path
+from nfsverity_proto.path import shown_path, split_path
 
 LINKS_MAX = 40
 """Links that are followed for one path."""
@@ -20,13 +20,13 @@ def target_of(path: bytes, target: bytes) -> bytes:
     """The path that a link at `path` leads to, by names alone. Raises `LinkOutside` (fim-link-1), `ValueError`."""
     names = list(split_path(path))[:-1]
     if target.startswith(b"/"):
-        raise LinkOutside("the link is absolute", found=_text(target))
+        raise LinkOutside("the link is absolute", found=shown_path(target))
     for name in target.split(b"/"):
         if name in (b"", b"."):
             continue
         if name == b"..":
             if not names:
-                raise LinkOutside("the link leads above the root of the volume", found=_text(target))
+                raise LinkOutside("the link leads above the root of the volume", found=shown_path(target))
             names.pop()
         else:
             names.append(name)
@@ -55,7 +55,7 @@ def following(path: bytes, *, last: bool = True) -> Following:
         here = done + b"/" + name if done else name
         entry = yield here
         if entry is None and followed:
-            raise Absent(f"a link on the way leads to {_text(here)}, and the volume has nothing of this name")
+            raise Absent(f"a link on the way leads to {shown_path(here)}, and the volume has nothing of this name")
         if entry is None:
             raise Absent("the volume has nothing of this name")
         if not isinstance(entry.node, LinkNode) or not (names or last):
@@ -70,7 +70,3 @@ def following(path: bytes, *, last: bool = True) -> Following:
     if done and entry is None:
         entry = yield done
     return done, entry
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "backslashreplace")

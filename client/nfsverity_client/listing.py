@@ -13,7 +13,7 @@ from nfsverity_proto import messages as m
 from nfsverity_proto.entry import DirectoryNode, EntryType, FileNode, LinkNode
 from nfsverity_proto.errors import Absent, IsRevoked, LinkOutside, MalformedMessage, Stale
 from nfsverity_proto.path import join_path
-from nfsverity_proto.statement import Time
+from nfsverity_proto.statement import Tag, Time
 from nfsverity_proto.verification import Verified
 from nfsverity_proto.verifier import Expected
 
@@ -65,7 +65,7 @@ async def list_below(
         async for member in found:
             if member.error is not None and not isinstance(member.error, IsRevoked):
                 raise member.error
-            yield _listed(member)
+            yield _listed(member, _is_revoked(session, member))
 
 
 async def take_below(session: Session, path: bytes, *, deep: bool, most: int) -> AsyncGenerator[Member, None]:
@@ -146,12 +146,20 @@ async def _take(session: Session, head: Judged, path: bytes, deep: bool, most: i
             yield member
 
 
-def _listed(member: Member) -> Listed:
+def _is_revoked(session: Session, member: Member) -> bool:
+    """Also where the server left its statement out (fip-bulk-5): the entry names the version."""
+    node, head = member.entry.node, session.heads.accepted
+    if member.error is not None or not isinstance(node, FileNode) or head is None:
+        return member.error is not None
+    tag = Tag(head.verified.statement.hash, node.content)
+    return session.revoked_of(head.verified.volume).tag(tag)
+
+
+def _listed(member: Member, revoked: bool) -> Listed:
     entry, verified = member.entry, member.verified
     match entry.node:
         case FileNode():
             if verified is None:
-                revoked = member.error is not None
                 return Listed(entry.path, EntryType.FILE, True, True, entry.node.executable, revoked=revoked)
             content = verified.content
             return Listed(

@@ -264,13 +264,17 @@ class Session(Calls):
         `now` is given where very many are judged at once.
         """
         now = self.now() if now is None else now
-        for_volume = (revoked or self._revocations or Revoked(self.settings.revoked)).of(verified.volume)
+        for_volume = self.revoked_of(verified.volume) if revoked is None else revoked.of(verified.volume)
         algorithms, expected = narrowed(rules, self.settings.algorithms, expected)
         check_head(head, expected, self.settings.trust, now, algorithms)
         check_revoked(verified, for_volume)
         check_freshness(for_volume, now)
         for gate, rule in rules:
             rule.check(verified, gate, now)
+
+    def revoked_of(self, volume: bytes) -> Revoked:
+        """What is known to be revoked for a volume."""
+        return (self._revocations or Revoked(self.settings.revoked)).of(volume)
 
     def check_still_valid(self, head: Verified) -> None:
         """That a head that was accepted has not expired since. Raises `VerificationError`."""

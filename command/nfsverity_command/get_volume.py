@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nfsverity._hashed import beside
 from nfsverity_client.listing import take_below, take_between
 from nfsverity_client.pipeline import in_order
 from nfsverity_client.volume import ENTRIES_AT_ONCE, Member
@@ -175,11 +176,14 @@ class _Taking:
                     if old is not None and await is_as_signed(old, verified, self.shows):
                         self.tree.leave_alone(below)
                         return Transfer(0, size, unchanged=True)
-            if self.tree.resumed and self.tree.take_left_over(
-                below, verified.file.executable, content.tree.shape, hash, content.tree.root, content.mtime.to_ns()
-            ):
-                self.shows.add(size)
-                return Transfer(0, size)
+            if self.tree.resumed:
+                tree, executable, mtime = content.tree, verified.file.executable, content.mtime.to_ns()
+
+                def taken(progress: Callable[[int], None]) -> bool:
+                    return self.tree.take_left_over(below, executable, tree.shape, hash, tree.root, mtime, progress)
+
+                if await beside(size, taken, self.shows.add):
+                    return Transfer(0, size)
         return None
 
     def _is_old(self, path: bytes) -> bool:

@@ -6,6 +6,9 @@ The place for it is on the file system of the destination, for one run at a time
 interrupted, or killed, the next run to the same destination takes up, and hashes like anything else; after any other
 end there is nothing. Names come from a server: none may leave it, and two that this file system takes for one are
 an error, not a replacement.
+
+Others may be able to rename what is beside the destination, and so put another folder of this user there, or a link.
+So it is held open, all is done from there, and what is not marked as left over is not touched.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from nfsverity_proto.errors import NameCollision
@@ -29,9 +32,13 @@ from nfsverity_store.hashing import ChangedSize, build, hash_runs
 from nfsverity_store.layout import DIRECTORY, DIRECTORY_BYTES
 
 from .failure import LocalProblem
-from .left_over import CREATE, DIRECTORY_FLAGS, is_interruption, name_of, named, naming, opened, tell_left
+from .left_over import CREATE, DIRECTORY_FLAGS, PREFIX, is_interruption, name_of, named, naming, opened, tell_left
 from .new_file import NewFile, mode_of
 
+Progress = Callable[[int], None]
+
+_MARK = PREFIX + "run"
+"""A file in it, by which it is known again. No name of a server begins so."""
 _UNFIT = frozenset((errno.EILSEQ, errno.EINVAL, errno.ENAMETOOLONG))
 """How a file system says that it cannot have a name."""
 
@@ -48,25 +55,42 @@ class NewTree:
             raise NotADirectoryError(20, "there is something that is no directory", str(destination))
         self.existing = destination.is_dir()
         above = destination if self.existing else destination.parent
-        self.path = above / name_of(destination)
-        with naming(destination):
-            self._fd, self.resumed = self._locked()
+        self._name = name_of(destination)
+        self.path = above / self._name
+        try:
+            with opened(above) as parent:
+                self._parent = os.dup(parent)
+        except OSError as error:
+            error.filename = str(destination)
+            raise
+        try:
+            with naming(destination):
+                self._fd, self.resumed = self._locked()
+        except BaseException:
+            os.close(self._parent)
+            raise
         self._directories: set[bytes] = {b""}
         self._files: list[bytes] = []
         self._made: set[tuple[int, int]] = set()
+        self._is_destination = False
+        """Whether what is open is the destination by now."""
 
     def _locked(self) -> tuple[int, bool]:
         """The place, open, for nobody else to write to; and whether a run before has left something there."""
         while True:
             resumed = False
             try:
-                self.path.mkdir(mode=0o700)
+                os.mkdir(self._name, 0o700, dir_fd=self._parent)
             except FileExistsError:
                 resumed = True
             try:
-                fd = os.open(self.path, DIRECTORY_FLAGS | os.O_NOFOLLOW)
+                fd = os.open(self._name, DIRECTORY_FLAGS | os.O_NOFOLLOW, dir_fd=self._parent)
             except FileNotFoundError:  # another run has just ended
                 continue
+            except OSError as error:
+                if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                    raise _in_the_way(self.path) from error
+                raise
             try:
                 if os.fstat(fd).st_uid != os.geteuid():
                     raise LocalProblem(f"{self.path} is somebody else's")
@@ -74,14 +98,20 @@ class NewTree:
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     raise LocalProblem(f"another get is writing to {self.destination}") from None
-                with contextlib.suppress(FileNotFoundError):
-                    if os.path.samestat(os.fstat(fd), os.lstat(self.path)):
-                        os.fchmod(fd, 0o700)
-                        return fd, resumed
+                if self._is_in_place(fd):
+                    _mark(fd, self.path)
+                    os.fchmod(fd, 0o700)
+                    return fd, resumed
             except BaseException:
                 os.close(fd)
                 raise
             os.close(fd)
+
+    def _is_in_place(self, fd: int) -> bool:
+        """Whether what is open is what has the name."""
+        with contextlib.suppress(FileNotFoundError):
+            return os.path.samestat(os.fstat(fd), os.stat(self._name, dir_fd=self._parent, follow_symlinks=False))
+        return False
 
     def check(self, path: bytes) -> list[bytes]:
         """The names of a path that may be below the destination. Raises `LocalProblem`."""
@@ -90,8 +120,8 @@ class NewTree:
             raise LocalProblem("a file without a name")
         if any(name.lower() == DIRECTORY_BYTES for name in names):
             raise LocalProblem(f"{DIRECTORY} is the name of metadata here, and not taken from a server")
-        if self.existing and os.fsdecode(names[0]).lower() == self.path.name:
-            raise LocalProblem(f"{self.path.name} is where files are until they are whole")
+        if any(name.lower().startswith(PREFIX.encode()) for name in names):
+            raise LocalProblem(f"names that begin with {PREFIX} are for files until they are whole")
         return names
 
     def create(self, path: bytes, executable: bool) -> NewFile:
@@ -171,21 +201,26 @@ class NewTree:
             if not self._is_left_over(path):
                 raise FileExistsError(errno.EEXIST, "made in this run")
             if self._is_directory(path):
-                shutil.rmtree(self.path / os.fsdecode(path))
+                shutil.rmtree(path, dir_fd=self._fd)
             else:
                 os.unlink(path, dir_fd=self._fd)
 
-    def take_left_over(self, path: bytes, executable: bool, shape: Shape, hash: Hash, root: bytes, mtime: int) -> bool:
+    def take_left_over(
+        self, path: bytes, executable: bool, shape: Shape, hash: Hash, root: bytes, mtime: int, progress: Progress
+    ) -> bool:
         """Whether a run before has left the whole file, which is hashed again; then it is one of this run's."""
         try:
-            fd = open_below(self.path, self.check(path))
+            fd = open_below(self._fd, self.check(path))
         except (OSError, LocalProblem):
             return False
         try:
             status = os.fstat(fd)
             if (status.st_size, status.st_mtime_ns) != (shape.size, mtime) or not self._is_left_over(path):
                 return False
-            if build(shape, hash, hash_runs(fd, shape, hash), None) != root:
+            others = status.st_uid != os.geteuid() or status.st_nlink != 1 or status.st_mode & 0o022
+            if others:  # can write to it
+                return False
+            if build(shape, hash, hash_runs(fd, shape, hash, progress), None) != root:
                 return False
             self._make_directory(path.rpartition(b"/")[0])
             os.fchmod(fd, mode_of(executable))
@@ -203,7 +238,7 @@ class NewTree:
         fd: int | None = None
         if self.resumed:
             with contextlib.suppress(OSError, LocalProblem):
-                fd = open_below(self.path, self.check(path))
+                fd = open_below(self._fd, self.check(path))
         try:
             status = None if fd is None else os.fstat(fd)
             of_use = status is not None and status.st_size and (status.st_dev, status.st_ino) not in self._made
@@ -236,10 +271,20 @@ class NewTree:
         self._remove_left_over()
         sync(self._fd)
         if not self.existing:
-            os.chmod(self.path, mode_of(True))
-            os.rename(self.path, self.destination)
-            with opened(self.destination.parent) as parent:
-                os.fsync(parent)
+            if not self._is_in_place(self._fd):
+                raise LocalProblem(f"{self.path} was replaced while it was written to: nothing is at the destination")
+            os.unlink(_MARK, dir_fd=self._fd)
+            try:
+                os.fchmod(self._fd, mode_of(True))
+                os.rename(self._name, self.destination.name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
+            except BaseException:
+                _make_mark(self._fd)
+                raise
+            self._is_destination = True
+            self._name = self.destination.name
+            if not self._is_in_place(self._fd):
+                raise LocalProblem(f"{self.destination} is not what was written: something was moved in its place")
+            os.fsync(self._parent)
             return
         with opened(self.destination) as top:
             for path in sorted(self._directories - {b""}):
@@ -260,15 +305,15 @@ class NewTree:
 
     def _remove_left_over(self) -> None:
         """What a run before has left and this one has not taken over."""
-        for above, directories, files in os.walk(self.path, topdown=False):
+        for _, directories, files, at in os.fwalk(".", topdown=False, onerror=_raise, dir_fd=self._fd):
             for name in files + directories:
-                path = os.fsencode(os.path.relpath(os.path.join(above, name), self.path))
-                if not self._is_directory(path):
-                    if self._is_left_over(path):
-                        os.unlink(path, dir_fd=self._fd)
-                elif path not in self._directories:
-                    with contextlib.suppress(OSError):
-                        os.rmdir(path, dir_fd=self._fd)
+                status = os.stat(name, dir_fd=at, follow_symlinks=False)
+                if (status.st_dev, status.st_ino) in self._made or name == _MARK:
+                    continue
+                if stat.S_ISDIR(status.st_mode):
+                    os.rmdir(name, dir_fd=at)
+                else:
+                    os.unlink(name, dir_fd=at)
 
     def end(self, error: BaseException) -> None:
         """After an error: leave what was written for the next run, where that can use it."""
@@ -279,15 +324,54 @@ class NewTree:
 
     def leave(self, *, silently: bool = False) -> None:
         """Leave what was written for the next run."""
-        with contextlib.suppress(OSError):
-            self.path.rmdir()  # where nothing was
-        if not silently and self.path.is_dir():
+        if os.listdir(self._fd) in ([_MARK], []):
+            self.close()
+            return
+        if not silently and self._is_in_place(self._fd):
             tell_left(self.path)
-        os.close(self._fd)
+        self._close()
 
     def close(self) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Nothing of it stays."""
+        if not self._is_destination:
+            with contextlib.suppress(OSError):
+                for name in sorted(os.listdir(self._fd), key=_MARK.__eq__):  # the mark at last
+                    if self._is_directory(os.fsencode(name)):
+                        shutil.rmtree(name, ignore_errors=True, dir_fd=self._fd)
+                    else:
+                        os.unlink(name, dir_fd=self._fd)
+                if self._is_in_place(self._fd):
+                    os.rmdir(self._name, dir_fd=self._parent)
+        self._close()
+
+    def _close(self) -> None:
         os.close(self._fd)
+        os.close(self._parent)
+
+
+def _mark(fd: int, path: Path) -> None:
+    """Mark a folder that is empty, or find the mark of a run before. Raises `LocalProblem` where it is neither."""
+    if not os.listdir(fd):
+        _make_mark(fd)
+        return
+    try:
+        status = os.stat(_MARK, dir_fd=fd, follow_symlinks=False)
+    except FileNotFoundError:
+        raise _in_the_way(path) from None
+    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_nlink != 1:
+        raise _in_the_way(path)
+
+
+def _make_mark(fd: int) -> None:
+    os.close(os.open(_MARK, CREATE, 0o600, dir_fd=fd))
+
+
+def _in_the_way(path: Path) -> LocalProblem:
+    return LocalProblem(f"{path} is in the way, and not what a get has left: look at what it is, and move it")
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _unfit(error: OSError, destination: Path, path: bytes) -> Exception:

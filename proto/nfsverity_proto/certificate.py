@@ -211,11 +211,15 @@ def _parse_purposes(data: bytes) -> frozenset[str]:
 
 
 def _escaped(text: str) -> str:
-    """RFC 4514 section 2.4."""
-    escaped = "".join("\\00" if c == "\0" else f"\\{c}" if c in '"+,;<>\\' else c for c in text)
+    """RFC 4514 section 2.4. Control characters are escaped too: the text is shown to people, on one line."""
+    escaped = "".join(_escape(c) for c in text)
     if escaped.startswith(("#", " ")):
         escaped = "\\" + escaped
     return escaped[:-1] + "\\ " if escaped.endswith(" ") and text != " " else escaped
+
+
+def _escape(char: str) -> str:
+    return f"\\{ord(char):02X}" if char < " " or char == "\x7f" else f"\\{char}" if char in '"+,;<>\\' else char
 
 
 @lru_cache(maxsize=256)

@@ -16,6 +16,7 @@ from .entry_range import verify_range
 from .errors import Mismatch, NotMember, OtherHead, RefusedAlgorithm, Unsigned, WrongKind, WrongPath
 from .hashes import hash_by_number
 from .membership import Membership
+from .path import shown_path
 from .record import MEMBERSHIP, Record, decode_record, membership_of
 from .signers import check_signers
 from .statement import Content, File, Kind, Statement, decode_statement, tag_of
@@ -86,7 +87,7 @@ def _membership(record: Record, path: bytes, head: Verified) -> Membership:
         )
     entry = membership.entry
     if entry.path != path:
-        raise WrongPath("the record is of another path", expected=_text(path), found=_text(entry.path))
+        raise WrongPath("the record is of another path", expected=shown_path(path), found=shown_path(entry.path))
     if not isinstance(entry.node, FileNode):
         raise WrongKind("the volume has something else there", expected="a file", found=kind_of(entry))
     return membership
@@ -109,7 +110,3 @@ def _verified(data: bytes, record: Record, statement: Statement, entry: Entry, h
         raise NotMember("the volume has another content there", expected=node.content.hex(), found=str(tag))
     file = File(volume.volume, volume.label, entry.path, volume.when, node.executable, content)
     return Verified(data, record, statement, tag, head.signers, file, head.tag)
-
-
-def _text(path: bytes) -> str:
-    return path.decode("utf-8", "backslashreplace")

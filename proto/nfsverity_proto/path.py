@@ -9,12 +9,18 @@ from functools import lru_cache
 NAME_MAX, PATH_MAX, DEPTH_MAX = 255, 4095, 256
 
 
+def shown_path(path: bytes) -> str:
+    """A name, path or target of a link in a text for people: on one line, whoever chose it."""
+    text = path.decode("utf-8", "backslashreplace")
+    return "".join(f"\\x{ord(char):02x}" if char < " " or char == "\x7f" else char for char in text)
+
+
 def check_name(name: bytes) -> bytes:
     """The name itself, or `ValueError` where it is none (fim-path-2)."""
     if not 1 <= len(name) <= NAME_MAX:
         raise ValueError(f"a name of {len(name)} bytes")
     if name in (b".", b"..") or b"/" in name or b"\0" in name:
-        raise ValueError(f'"{name.decode(errors="backslashreplace")}" is not a name')
+        raise ValueError(f'"{shown_path(name)}" is not a name')
     return name
 
 

@@ -32,6 +32,7 @@ from .errors import (
 )
 from .hashes import hash_by_number
 from .marks import Mark, Marks
+from .path import shown_path
 from .record import Record, decode_record
 from .revocation import Revoked
 from .signers import Signer, check_attestations, check_signers
@@ -190,7 +191,9 @@ def check_identity(statement: Statement, expected: Expected) -> None:
             found=claim.volume.hex(),
         )
     if isinstance(claim, File) and claim.path != expected.path:
-        raise WrongPath("the record is of another path", expected=_text(expected.path), found=_text(claim.path))
+        raise WrongPath(
+            "the record is of another path", expected=shown_path(expected.path), found=shown_path(claim.path)
+        )
 
 
 def check_extensions(statement: Statement) -> None:
@@ -333,7 +336,3 @@ def _time(seconds: int) -> str:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (ValueError, OverflowError, OSError):
         return f"{seconds} seconds after 1970"
-
-
-def _text(path: bytes) -> str:
-    return path.decode("utf-8", "backslashreplace")

@@ -95,13 +95,13 @@ def open_file(name: bytes, above: int | None) -> int:
     return fd
 
 
-def open_below(root: Path, names: Iterable[bytes], *, directory: bool = False) -> int:
-    """A descriptor of the file (or directory) at `names` below `root`.
+def open_below(root: Path | int, names: Iterable[bytes], *, directory: bool = False) -> int:
+    """A descriptor of the file (or directory) at `names` below `root`, which may be open already.
 
     Every step is made from the directory before it and follows no link, so that no name can leave the
     tree. Raises `NotRegular`, `OSError`.
     """
-    at = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    at = os.dup(root) if isinstance(root, int) else os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         steps = list(names)
         for name in steps if directory else steps[:-1]:

@@ -12,6 +12,7 @@ import signal
 import stat
 import subprocess
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pytest
 
 from adversary import Adversary, between
 from made_volume import MadeVolume, Put, directory, file, link
+from nfsverity_proto import messages as m
 from serving import Published, keys, publish_as_volume, serving
 
 from .conftest import SECONDS, Nfsverity, Serve, Slow
@@ -208,6 +210,7 @@ WICKED: list[tuple[Puts, set[str], int]] = [
     ([link(b"l", b"/"), file(b"l/etc/f", b"through")], {"l"}, 1),
     ([file(b"f", b"f"), file(b"f/below", b"below a file")], {"f/below"}, 1),
     ([file(b".nfsverity/head", b"metadata")], {".nfsverity/head"}, 4),
+    ([file(PREFIX.encode() + b"0123456789abcdef", b"later in the way")], {PREFIX + "0123456789abcdef"}, 4),
 ]  # fmt: skip
 
 
@@ -255,3 +258,34 @@ async def test_a_link_that_is_not_made_is_named(user: Nfsverity, adversary: Adve
     adversary.on_call = MadeVolume([directory(b"d"), link(b"d/l", b"../../x"), file(b"good", b"good")]).serve
     result = await asyncio.to_thread(user, "get", str(adversary.where), str(tmp_path / "copy"), status=1)
     assert f"nfsverity: {adversary.where}d/l: link-outside: " in result.err
+
+
+@pytest.mark.spec("fip-bulk-5")
+async def test_a_listing_says_what_is_revoked_though_the_server_says_nothing_of_it(
+    user: Nfsverity, adversary: Adversary
+) -> None:
+    """It may leave statements out; the entries name the versions all the same."""
+    made = MadeVolume([file(b"good", b"good"), file(b"bad", b"bad")])
+
+    async def serve(call: Any) -> None:
+        if call.procedure is m.BULK:
+            ok = made.bulk(call.arguments)
+            await call.answer(replace(ok, items=tuple(m.BulkItem(b"", 0) for _ in ok.items), data=b""))
+        else:
+            await made.serve(call)
+
+    (digest,) = [one.node.content.hex() for one in made.entries if one.path == b"bad"]
+    await asyncio.to_thread(user, "trust", "revoke", f"version:sha256:{digest}")
+    for on_call in (made.serve, serve):
+        adversary.on_call = on_call
+        listed = await asyncio.to_thread(user.json, "ls", str(adversary.where))
+        assert {entry["name"]: entry["revoked"] for entry in listed["entries"]} == {"good": False, "bad": True}
+
+
+async def test_names_and_targets_make_no_lines_of_their_own(user: Nfsverity, adversary: Adversary) -> None:
+    fake = b"x: no\nverified: all of it is as signed"
+    puts = [link(b"l", fake), link(b"m", b"../" + fake), link(b"n", b"/" + fake), file(b"good", b"good")]
+    adversary.on_call = MadeVolume(puts).serve
+    for command, path in (("cat", "l"), ("cat", "m"), ("cat", "n"), ("ls", "m/"), ("ls", ""), ("show", "l")):
+        result = await asyncio.to_thread(user, command, str(adversary.where) + path, status=None)
+        assert not [line for line in (result.text + result.err).splitlines() if line.startswith("verified: all")]

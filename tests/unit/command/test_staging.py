@@ -16,6 +16,8 @@ from nfsverity_command.failure import LocalProblem
 from nfsverity_command.new_file import new_file
 from nfsverity_command.staging import NewTree
 from nfsverity_proto.errors import NameCollision, Unreachable
+from nfsverity_proto.hashes import SHA256, hash_by_number
+from nfsverity_proto.tree import Shape
 
 
 def put(tree: NewTree, path: bytes, content: bytes = b"new") -> None:
@@ -348,3 +350,100 @@ def test_a_file_that_begins_as_another(
     assert sum(done) <= len(content)
     if size > 2**20 + 7:
         assert (tmp_path / "new").stat().st_blocks * 512 < 2**20, "holes stay holes"
+
+
+def left(directory: Path, path: bytes, content: bytes = b"left") -> Path:
+    """What a run that was interrupted leaves."""
+    tree = NewTree(directory)
+    put(tree, path, content)
+    tree.leave(silently=True)
+    return tree.path
+
+
+def test_a_folder_that_no_run_has_left_is_not_touched(tmp_path: Path) -> None:
+    """Others can move one of this user's there, where they can write to what the destination is in."""
+    (tmp_path / "thesis").mkdir(mode=0o750)
+    (tmp_path / "thesis" / "chapter").write_bytes(b"years")
+    place = left(tmp_path / "mirror", b"a")
+    with closing(NewTree(tmp_path / "mirror")) as tree:
+        assert tree.resumed
+    for existing in (False, True):
+        if existing:
+            (tmp_path / "mirror").mkdir()
+            place = tmp_path / "mirror" / place.name
+        (tmp_path / "thesis").rename(place)
+        with pytest.raises(LocalProblem, match="is in the way, and not what a get has left"):
+            NewTree(tmp_path / "mirror")
+        place.rename(tmp_path / "thesis")
+        assert (tmp_path / "thesis" / "chapter").read_bytes() == b"years"
+        assert (tmp_path / "thesis").stat().st_mode & 0o777 == 0o750
+
+
+@pytest.mark.parametrize("what", ["file", "link"])
+def test_what_is_no_folder_in_its_place_is_told(tmp_path: Path, what: str) -> None:
+    place = left(tmp_path / "mirror", b"a")
+    place.rename(tmp_path / "elsewhere")
+    if what == "file":
+        place.write_bytes(b"")
+    else:
+        place.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(LocalProblem, match="is in the way"):
+        NewTree(tmp_path / "mirror")
+
+
+@pytest.mark.parametrize("what", ["link", "folder"])
+@pytest.mark.parametrize("ends", ["commit", "close", "leave"])
+def test_a_folder_that_is_swapped_meanwhile_is_not_touched(tmp_path: Path, what: str, ends: str) -> None:
+    (tmp_path / "private").mkdir(mode=0o700)
+    (tmp_path / "private" / "key").write_bytes(b"secret")
+    tree = NewTree(tmp_path / "mirror")
+    put(tree, b"key", b"of the server")
+    tree.path.rename(tmp_path / "away")
+    if what == "link":
+        tree.path.symlink_to(tmp_path / "private")
+    else:
+        (tmp_path / "private").rename(tree.path)
+    if ends == "commit":
+        with pytest.raises(LocalProblem, match="was replaced while it was written to"):
+            tree.commit()
+        tree.close()
+    else:
+        getattr(tree, ends)()
+    assert not (tmp_path / "mirror").exists()
+    there = tree.path if what == "folder" else tmp_path / "private"
+    assert (there / "key").read_bytes() == b"secret"
+    assert there.stat().st_mode & 0o777 == 0o700
+
+
+def test_what_was_left_below_a_long_path_is_removed(tmp_path: Path) -> None:
+    """Its path from the root of the file system is longer than the system takes."""
+    long = b"/".join([b"d" * 250] * 16)
+    place = left(tmp_path / "mirror", long + b"/old")
+    with closing(NewTree(tmp_path / "mirror")) as tree:
+        assert tree.resumed
+        put(tree, b"new")
+        tree.commit()
+    assert not place.exists()
+    assert os.listdir(tmp_path / "mirror") == ["new"]
+
+
+@pytest.mark.parametrize("why", ["mode", "link", ""])
+def test_a_file_that_others_can_write_to_is_not_taken_over(tmp_path: Path, why: str) -> None:
+    place = left(tmp_path / "mirror", b"a", b"good")
+    if why == "mode":
+        (place / "a").chmod(0o666)
+    elif why == "link":
+        os.link(place / "a", tmp_path / "second")
+    hash, shape = hash_by_number(SHA256), Shape(4, 16)
+    root = hash.leaf(b"good")
+    mtime = (place / "a").stat().st_mtime_ns
+    with closing(NewTree(tmp_path / "mirror")) as tree:
+        assert tree.take_left_over(b"a", False, shape, hash, root, mtime, lambda _: None) == (why == "")
+
+
+@pytest.mark.parametrize("path", [b".nfsverity-get-0123", b"a/.NFSverity-get-", b".nfsverity-get-run/b"])
+def test_no_name_is_that_of_what_is_not_whole(tmp_path: Path, path: bytes) -> None:
+    """Else a later run would find it in its way."""
+    for destination in (tmp_path / "new", tmp_path):
+        with closing(NewTree(destination)) as tree, pytest.raises(LocalProblem, match="names that begin with"):
+            tree.create(path, False)

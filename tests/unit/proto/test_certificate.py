@@ -297,13 +297,14 @@ def test_the_subject_is_written_as_the_library_writes_it() -> None:
     name = x509.Name([
         x509.RelativeDistinguishedName([x509.NameAttribute(x509.NameOID.COUNTRY_NAME, "DE")]),
         x509.RelativeDistinguishedName([
-            x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "A, B + C"),
+            x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "A, B + C\nverified\x1b[0m\x7f"),
             x509.NameAttribute(x509.NameOID.DOMAIN_COMPONENT, "example"),
         ]),
         x509.RelativeDistinguishedName([x509.NameAttribute(x509.ObjectIdentifier("2.5.4.12"), "#title ")]),
     ])  # fmt: skip
     found = parse_certificate(signers.certificate(key.public_key(), name, key, signs=True))
     assert x509.Name.from_rfc4514_string(found.subject) == name
+    assert found.subject.isprintable()
 
 
 # Keys

@@ -94,7 +94,9 @@ def check_opens(publisher: Publisher, opens: list[Opened], form: str) -> None:
     for opened in opens:
         versions = versions_that_have(publisher, opened)
         if opened["verdict"] != "served":
-            if opened["verdict"] != "stale":
+            if opened["verdict"] == "rollback" and opened["how"] == "get tree":
+                assert is_meanwhile(publisher, opened), opened
+            elif opened["verdict"] != "stale":
                 assert opened["verdict"] in ("mismatch", "updating"), opened
                 assert is_late(publisher, opened), opened
                 excused[opened["verdict"]] += 1
@@ -129,6 +131,11 @@ def versions_that_have(publisher: Publisher, opened: Opened) -> list[int]:
 def has(blocks: tuple[int, ...], first: int, runs: list[tuple[int, int]], *, whole: bool) -> bool:
     read = tuple(version for version, count in runs for _ in range(count))
     return blocks == read if whole else blocks[first : first + len(read)] == read
+
+
+def is_meanwhile(publisher: Publisher, opened: Opened) -> bool:
+    """Whether a version came in that time: another reader may have accepted it before all files were here."""
+    return any(since < opened["ended"] and opened["began"] < until for since, until in publisher.changes)
 
 
 def is_late(publisher: Publisher, opened: Opened) -> bool:

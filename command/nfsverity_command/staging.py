@@ -59,6 +59,8 @@ class NewTree:
         self.path = above / self._name
         try:
             with opened(above) as parent:
+                if self.existing:
+                    _remove_mark(parent)
                 self._parent = os.dup(parent)
         except OSError as error:
             error.filename = str(destination)
@@ -273,17 +275,13 @@ class NewTree:
         if not self.existing:
             if not self._is_in_place(self._fd):
                 raise LocalProblem(f"{self.path} was replaced while it was written to: nothing is at the destination")
-            os.unlink(_MARK, dir_fd=self._fd)
-            try:
-                os.fchmod(self._fd, mode_of(True))
-                os.rename(self._name, self.destination.name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
-            except BaseException:
-                _make_mark(self._fd)
-                raise
+            os.fchmod(self._fd, mode_of(True))
+            os.rename(self._name, self.destination.name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
             self._is_destination = True
             self._name = self.destination.name
             if not self._is_in_place(self._fd):
                 raise LocalProblem(f"{self.destination} is not what was written: something was moved in its place")
+            os.unlink(_MARK, dir_fd=self._fd)  # not before: without it nobody would take up what a kill leaves
             os.fsync(self._parent)
             return
         with opened(self.destination) as top:
@@ -364,6 +362,12 @@ def _mark(fd: int, path: Path) -> None:
 
 def _make_mark(fd: int) -> None:
     os.close(os.open(_MARK, CREATE, 0o600, dir_fd=fd))
+
+
+def _remove_mark(destination: int) -> None:
+    """What a run has left in the destination that was killed right after that was in place."""
+    with contextlib.suppress(OSError):
+        os.unlink(_MARK, dir_fd=destination)
 
 
 def _in_the_way(path: Path) -> LocalProblem:

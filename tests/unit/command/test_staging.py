@@ -447,3 +447,12 @@ def test_no_name_is_that_of_what_is_not_whole(tmp_path: Path, path: bytes) -> No
     for destination in (tmp_path / "new", tmp_path):
         with closing(NewTree(destination)) as tree, pytest.raises(LocalProblem, match="names that begin with"):
             tree.create(path, False)
+
+
+def test_a_mark_that_a_killed_run_left_in_the_destination_goes_with_the_next_one(tmp_path: Path) -> None:
+    place = left(tmp_path / "mirror", b"a")
+    place.rename(tmp_path / "mirror")
+    with closing(NewTree(tmp_path / "mirror")) as tree:
+        put(tree, b"a")
+        tree.commit()
+    assert names(tmp_path) == {b"mirror", b"mirror/a"}

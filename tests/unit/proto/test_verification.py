@@ -567,7 +567,7 @@ def test_an_error_says_what_was_expected_and_found() -> None:
     assert (caught.value.expected, caught.value.found) == (bytes(16).hex(), BASE.volume.hex())
     with pytest.raises(VerificationError) as caught:
         verify(signed(BASE), pin(signer()), path=b"\xff\n")
-    assert caught.value.expected == "\\xff\n"
+    assert caught.value.expected == "\\xff\\x0a"
 
 
 @pytest.mark.spec("fim-fsv-2")

@@ -118,7 +118,9 @@ def revoke(
             both = dict.fromkeys([*certificates, *earlier])
             here = {*index.certificates(), *earlier}
             unknown = tuple(key.certificate for key in keys if key.certificate.der not in here)
-            if before is not None and len(unknown) == len(keys) and not take_over and _any_good(earlier, known):
+            present = published.record(head.volume)
+            revoked = set(_revoked_signers(earlier, Revoked(known)))
+            if present and len(unknown) == len(keys) and not take_over and not _all_by(present, revoked):
                 raise Stranger(root)
             try:
                 _replace(certificates_path(root), joined(list(both)))  # for the record before, and for the new one
@@ -166,15 +168,6 @@ def _earlier_certificates(published: PublishedRevocation) -> Sequence[bytes]:
         return ()
 
 
-def _any_good(certificates: Sequence[bytes], items: Iterable[Item]) -> bool:
-    """Whether the key of one of these is not revoked, or may not be."""
-    revoked = Revoked(frozenset(items))
-    try:
-        return not certificates or not all(revoked.key(parse_certificate(der).key_id()) for der in certificates)
-    except BadCertificate:
-        return True
-
-
 def _replace(path: Path, data: bytes) -> None:
     """Durably, and at once."""
     new = path.with_name(path.name + ".new")
@@ -200,7 +193,7 @@ def invalid_paths(index: Published, items: Iterable[Item]) -> Iterator[bytes]:
     revoked = Revoked(frozenset(items))
     if not revoked.items:
         return
-    signers = set(_revoked_signers(index, revoked))
+    signers = set(_revoked_signers(index.certificates(), revoked))
     if isinstance(index, VolumeView):
         whole = _all_by(index.record, signers) or revoked.tag(index.tag)
         if whole or any(item.what == VERSION for item in revoked.items):
@@ -230,9 +223,9 @@ def _all_by(data: bytes, signers: Container[Fingerprint]) -> bool:
     return all(signature_of(one).signer in signers for one in attestations if one.type == SIGNATURE)
 
 
-def _revoked_signers(index: Published, revoked: Revoked) -> Iterator[Fingerprint]:
-    """The fingerprints, as this publisher makes them, of certificates whose key is revoked."""
-    for der in index.certificates():
+def _revoked_signers(certificates: Iterable[bytes], revoked: Revoked) -> Iterator[Fingerprint]:
+    """The fingerprints, as this publisher makes them, of those whose key is revoked."""
+    for der in certificates:
         with contextlib.suppress(BadCertificate, VerificationError):
             certificate = parse_certificate(der)
             if revoked.key(certificate.key_id()):

@@ -24,6 +24,7 @@ from nfsverity_proto.statement import NO_END, Item, Kind, Revocation, Tag, decod
 from nfsverity_proto.trust import TrustEntry
 from nfsverity_proto.verification import Verified, verify_record, verify_revocation
 from nfsverity_proto.verifier import Expected, Verifier
+from nfsverity_publisher.keys import load_signing_key
 from nfsverity_publisher.lock import PublicationError
 from nfsverity_publisher.revocation import RevocationReport, Stranger, revoke
 from nfsverity_store.layout import DIRECTORY, NotPublished, StoreError, read_head
@@ -164,6 +165,18 @@ def test_a_key_that_revokes_itself_signs_nothing_more(tree: Published, second: K
     with pytest.raises(PublicationError, match="revoked"):
         revoke(tree.root, [], [second.signing, tree.keys.signing])
     assert revocation_path(tree.root).read_bytes() == before
+    assert run(tree, OTHER, by=second).new == (OTHER,)
+
+
+def test_who_follows_a_key_that_revoked_itself_takes_nothing_over(
+    tree: Published, second: Keys, tmp_path: Path
+) -> None:
+    """Whatever issuers came with that: theirs are not revoked, and have signed nothing."""
+    key, certificate = tree.keys.write(tmp_path)
+    certificate.write_bytes(certificate.read_bytes() + fresh_keys(name="issuer").certificate)
+    signing = load_signing_key(key, certificate)
+    revoke(tree.root, [key_item(signing.certificate.key_id(), 1)], [signing])
+    assert len(PublishedRevocation(tree.root).certificates()) == 2
     assert run(tree, OTHER, by=second).new == (OTHER,)
 
 

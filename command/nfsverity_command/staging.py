@@ -20,7 +20,7 @@ import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from nfsverity_proto.errors import NameCollision
@@ -28,14 +28,12 @@ from nfsverity_proto.hashes import Hash
 from nfsverity_proto.path import split_path
 from nfsverity_proto.tree import Shape
 from nfsverity_store.content import open_below
-from nfsverity_store.hashing import ChangedSize, build, hash_runs
+from nfsverity_store.hashing import ChangedSize, Progress, build, hash_runs
 from nfsverity_store.layout import DIRECTORY, DIRECTORY_BYTES
 
 from .failure import LocalProblem
 from .left_over import CREATE, DIRECTORY_FLAGS, PREFIX, is_interruption, name_of, named, naming, opened, tell_left
 from .new_file import NewFile, mode_of
-
-Progress = Callable[[int], None]
 
 _MARK = PREFIX + "run"
 """A file in it, by which it is known again. No name of a server begins so."""
@@ -281,7 +279,7 @@ class NewTree:
             self._name = self.destination.name
             if not self._is_in_place(self._fd):
                 raise LocalProblem(f"{self.destination} is not what was written: something was moved in its place")
-            os.unlink(_MARK, dir_fd=self._fd)  # not before: without it nobody would take up what a kill leaves
+            _remove_mark(self._fd)  # not before: without it nobody would take up what a kill leaves
             os.fsync(self._parent)
             return
         with opened(self.destination) as top:
@@ -365,7 +363,7 @@ def _make_mark(fd: int) -> None:
 
 
 def _remove_mark(destination: int) -> None:
-    """What a run has left in the destination that was killed right after that was in place."""
+    """Of a tree that is in place: by who made it, or by the next one where that was killed right then."""
     with contextlib.suppress(OSError):
         os.unlink(_MARK, dir_fd=destination)
 

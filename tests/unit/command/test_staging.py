@@ -456,3 +456,18 @@ def test_a_mark_that_a_killed_run_left_in_the_destination_goes_with_the_next_one
         put(tree, b"a")
         tree.commit()
     assert names(tmp_path) == {b"mirror", b"mirror/a"}
+
+
+def test_another_run_may_remove_the_mark_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To it, the destination exists by then."""
+    rename = os.rename
+
+    def renamed(*given: str, **at: int) -> None:
+        rename(*given, **at)
+        NewTree(tmp_path / "mirror").close()
+
+    with closing(NewTree(tmp_path / "mirror")) as tree:
+        put(tree, b"a")
+        monkeypatch.setattr(staging.os, "rename", renamed)
+        tree.commit()
+    assert names(tmp_path) == {b"mirror", b"mirror/a"}

@@ -108,7 +108,6 @@ class LocalTree(LocalRecords):
         """
         held: list[FileResult] = []
         since = time.monotonic()
-        of_volume: VerificationError | None = None
         try:
             for result in self._verify(below):
                 held.append(result)
@@ -116,11 +115,10 @@ class LocalTree(LocalRecords):
                     yield from self._settled(held)
                     held, since = [], time.monotonic()
         except VerificationError as error:
-            of_volume = error
+            yield from self._settled(held)
+            error.where = self.url_of(below)
+            raise
         yield from self._settled(held)
-        if of_volume is not None:
-            of_volume.where = self.url_of(below)
-            raise of_volume
 
     def _settled(self, results: Sequence[FileResult]) -> Iterator[FileResult]:
         """The results, once their marks are durable (fim-mark-3)."""

@@ -152,7 +152,7 @@ def _is_revoked(session: Session, member: Member) -> bool:
     if member.error is not None or not isinstance(node, FileNode) or head is None:
         return member.error is not None
     tag = Tag(head.verified.statement.hash, node.content)
-    return session.revoked_of(head.verified.volume).tag(tag)
+    return session.revoked.of(head.verified.volume).tag(tag)
 
 
 def _listed(member: Member, revoked: bool) -> Listed:

@@ -174,7 +174,7 @@ class Session(Calls):
         expected = Expected(path, self._expected_volumes(url), url)
         await self._learn_revoked(expected)
         seen = Seen(NO_MARKS if self._marks is None else self._marks)
-        revoked: Revocations = self._revocations or Revoked(self.settings.revoked)
+        revoked = self.revoked
         try:
             if record is not None and (self.heads.accepted or kind_of_record(record) == Kind.CONTENT):
                 return await self._member(record, expected, revoked, rules)
@@ -198,7 +198,7 @@ class Session(Calls):
         expected = Expected(b"", self._expected_volumes(url), url)
         await self._learn_revoked(expected)
         seen = Seen(NO_MARKS if self._marks is None else self._marks)
-        revoked: Revocations = self._revocations or Revoked(self.settings.revoked)
+        revoked = self.revoked
         try:
             verified = await self._verified(verify_head, record, expected, seen, revoked)
         except VerificationError as error:
@@ -264,7 +264,7 @@ class Session(Calls):
         `now` is given where very many are judged at once.
         """
         now = self.now() if now is None else now
-        for_volume = self.revoked_of(verified.volume) if revoked is None else revoked.of(verified.volume)
+        for_volume = (revoked or self.revoked).of(verified.volume)
         algorithms, expected = narrowed(rules, self.settings.algorithms, expected)
         check_head(head, expected, self.settings.trust, now, algorithms)
         check_revoked(verified, for_volume)
@@ -272,9 +272,10 @@ class Session(Calls):
         for gate, rule in rules:
             rule.check(verified, gate, now)
 
-    def revoked_of(self, volume: bytes) -> Revoked:
-        """What is known to be revoked for a volume."""
-        return (self._revocations or Revoked(self.settings.revoked)).of(volume)
+    @property
+    def revoked(self) -> Revocations:
+        """All that is known to be revoked."""
+        return self._revocations or Revoked(self.settings.revoked)
 
     def check_still_valid(self, head: Verified) -> None:
         """That a head that was accepted has not expired since. Raises `VerificationError`."""

@@ -194,7 +194,7 @@ def put_head(root: Path, head: Head, parts: Iterable[Path], replacement: Replace
     new = head_path(root).with_name(HEAD_NEW)
     with naming(new):
         new.unlink(missing_ok=True)
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644), "wb") as file:
+        with new.open("xb") as file:
             file.write(head.encode())
     for path in (*parts, new, new.parent):
         _sync(path)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the nfs-verity authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""What all tests share: `@pytest.mark.tool`, and how hypothesis runs."""
+"""What all tests share: `@pytest.mark.tool`, how hypothesis runs, and that none touches what the user has."""
 
 from __future__ import annotations
 
@@ -17,6 +17,14 @@ CI = os.environ.get("CI", "").lower() in ("true", "1")
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if CI else "default")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def a_user(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Whose trust, state and caches the library uses where a test names none: not those of who runs the tests."""
+    home = tmp_path_factory.mktemp("user")
+    for name in ("config", "state", "cache"):
+        os.environ[f"NFSVERITY_{name.upper()}_DIR"] = str(home / name)
 
 
 def missing_tools(commands: tuple[str, ...], library: str | None) -> list[str]:

@@ -11,6 +11,7 @@ import os
 import shutil
 import sqlite3
 import stat
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +24,7 @@ from hypothesis import strategies as st
 from nfsverity_proto.hashes import BLAKE3, SHA256, hash_by_number
 from nfsverity_proto.record import decode_record, encode_record
 from nfsverity_proto.statement import Kind, Volume, decode_statement, encode_statement
-from nfsverity_publisher import directory
+from nfsverity_publisher import directory, volume_workers
 from nfsverity_publisher.found import FILES_MAX
 from nfsverity_publisher.keys import SigningKey, load_signing_key
 from nfsverity_publisher.lock import PublicationError
@@ -290,11 +291,20 @@ def test_a_directory_of_many_files(tree: Path, key: SigningKey, jobs: int) -> No
     check(tree)
 
 
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes have what is replaced here, though other tests may have left a thread."""
+    if sys.platform != "linux":
+        pytest.skip("elsewhere processes are always started anew")
+    monkeypatch.setattr(volume_workers, "start_method", lambda: "fork")
+
+
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("known", [False, True])
 def test_files_of_many_that_cannot_be_read(
     tree: Path, key: SigningKey, monkeypatch: pytest.MonkeyPatch, known: bool
 ) -> None:
-    """The last ones, which are left for another process; it is forked, and so has the same that fails."""
+    """The last ones, which are left for another process."""
     for number in range(FILES_MAX + 10):
         (tree / f"many{number:05}").write_bytes(b"%d" % number)
     if known:
@@ -362,6 +372,7 @@ def test_content_that_several_processes_find(tree: Path, key: SigningKey, jobs: 
     assert kept() == 2
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_process_that_cannot_put_what_it_found_ends_it(
     tree: Path, key: SigningKey, other: SigningKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -372,7 +383,7 @@ def test_a_process_that_cannot_put_what_it_found_ends_it(
     def fails(*_: object) -> None:
         raise StoreError("there is no room")
 
-    monkeypatch.setattr(VolumePart, "finish", fails)  # processes are forked, and have it too
+    monkeypatch.setattr(VolumePart, "finish", fails)
     with pytest.raises(StoreError, match="there is no room"):
         sign(tree, other, jobs=2)
     assert sorted((tree / DIRECTORY).rglob("*")) == before

@@ -215,6 +215,7 @@ def test_an_interrupt_that_comes_with_a_start_is_not_lost(
         os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(BaseProcess, "start", start_and_interrupt)
+    monkeypatch.setattr(workers, "start_method", lambda: "fork")
     shape = Shape(large.stat().st_size, 12)
     with pytest.raises(KeyboardInterrupt):
         list(workers.runs(tmp_path, (b"d", b"large"), seen(large), shape, hash_by_number(1), 2, lambda _: None))

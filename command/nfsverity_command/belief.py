@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
+
 from nfsverity_client.gates import ENFORCING, Gates, gates_of
 from nfsverity_client.policy import load_policy
 from nfsverity_client.revocations import RevokedList
@@ -50,7 +52,14 @@ def load(
     user = load_policy(None if policy is None else Path(policy))
     gates = gates_of(user, None if audit_log is None else Path(audit_log), lambda text: say(f"nfsverity: {text}"))
     pins = [TrustEntry(certificate_file(Path(file))) for file in trust_files]
-    return Belief((*TrustStore().entries(), *pins), volume, Bindings(), State(), RevokedList().items(), gates)
+    return Belief((*TrustStore().entries(), *pins), volume, Bindings(), user_state(), RevokedList().items(), gates)
+
+
+def user_state() -> State:
+    """The user's, closed when the command ends: nothing but the one file is left, and all of it is in that."""
+    state = State()
+    click.get_current_context().call_on_close(state.close)
+    return state
 
 
 def announce(server: str, volume: bytes) -> None:

@@ -169,10 +169,11 @@ def show_list(as_json: bool) -> None:
     """List trust entries and bindings, marks by volume, and what is revoked."""
     from nfsverity_client.marks import MarkStore
     from nfsverity_client.revocations import RevocationStore, RevokedList, item_text
-    from nfsverity_client.state import State
     from nfsverity_client.trust_store import Bindings, TrustStore
 
-    store, bindings, state = TrustStore(), Bindings(), State()
+    from .belief import user_state
+
+    store, bindings, state = TrustStore(), Bindings(), user_state()
     entries, bound = store.stored(), bindings.all()
     own, marks = RevokedList().listed(), MarkStore(state)
     counts, heads, latest = marks.counts(), marks.heads(), marks.latest()
@@ -282,11 +283,12 @@ def _drop_marks(anchors: set[bytes]) -> None:
     """The marks of an anchor go with its last entry (fim-mark-4)."""
     from nfsverity_client.audit import local_event
     from nfsverity_client.marks import MarkStore
-    from nfsverity_client.state import State
     from nfsverity_client.trust_store import TrustStore
     from nfsverity_proto.record import fingerprint_of
 
-    marks = MarkStore(State())
+    from .belief import user_state
+
+    marks = MarkStore(user_state())
     for anchor in anchors - {entry.anchor for entry in TrustStore().entries()}:
         local_event("trust-removed", fingerprint=str(fingerprint_of(anchor)))
         marks.drop_anchor(anchor)

@@ -83,12 +83,13 @@ def reset(
     from nfsverity_client.audit import name_fields as event_name
     from nfsverity_client.marks import MarkStore
     from nfsverity_client.revocations import RevocationStore
-    from nfsverity_client.state import State
     from nfsverity_proto.statement import Kind
+
+    from .belief import user_state
 
     if not targets and not clock:
         raise click.UsageError("name a URL or a path, or --clock")
-    state = State()
+    state = user_state()
     marks, known = MarkStore(state), RevocationStore(state)
     found: dict[Any, Kept] = {}
     items: list[dict[str, Any]] = []

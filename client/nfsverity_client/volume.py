@@ -7,11 +7,12 @@ Nothing here is the server's word: a range that does not fold to the signed root
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hmac
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nfsverity_proto import messages as m
 from nfsverity_proto.entry import Entry, FileNode, Key, key_of, key_of_path
@@ -21,6 +22,7 @@ from nfsverity_proto.errors import (
     Mismatch,
     OtherHead,
     StatusError,
+    TimedOut,
     VerificationError,
 )
 from nfsverity_proto.hashes import Hash, hash_by_number
@@ -38,7 +40,10 @@ if TYPE_CHECKING:
 ENTRIES_AT_ONCE = 512
 ENTRIES_AT_LEAST = 32
 SMALL_SHARE = 8
-"""A file that is as small as this part of what may come at once, and did not, comes with the next reply."""
+"""Contents that fill all but this part of what may come at once are taken for all that there was room for."""
+
+Item: TypeAlias = tuple[Entry, memoryview, m.BulkItem]
+"""An entry of a reply, with its content and what else came of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,46 +141,83 @@ async def members(
     Raises `NewHead`, `VerificationError`, `StatusError`, `PeerError`.
     """
     hash = hash_by_number(head.statement.hash)
-    low: Key = key_of(path, b"")
     inside = path.replace(b"/", b"\0")
-    count = ENTRIES_AT_ONCE
-    while True:
-        held = await _bulk(session, head, low, count, most)
-        count = min(2 * count, ENTRIES_AT_ONCE)
-        try:
-            ok, data, begun = held.ok, 0, low
-            is_last = ok.range.first + len(ok.range.entries) == head.head.entries
-            if not is_last and ok.range.entries[-1].key <= low:
-                raise MalformedMessage("a range with nothing behind what was asked for (fip-entries-6)")
-            items = _items(ok, most)
-            if not most:
-                held.release()  # nothing is a view of it: who stops here holds nothing
-            for number, (entry, content, item) in enumerate(items):
-                data += item.length
-                if entry.key <= low:
-                    continue
-                above = entry.key[0]
-                if above != inside and not (deep and (not inside or above.startswith(inside + b"\0"))):
-                    return
-                member = _member(head, hash, entry, content, item.statement, judge)
-                if low != begun and _had_no_room(member, data, most):
-                    count = max(number + number // 4, ENTRIES_AT_LEAST)
-                    break
-                low = entry.key
-                yield member
-            else:
-                if is_last:
-                    return
-        finally:
-            held.release()
+
+    def is_below(key: Key) -> bool:
+        return key[0] == inside or (deep and (not inside or key[0].startswith(inside + b"\0")))
+
+    async with contextlib.aclosing(_pages(session, head, key_of(path, b""), is_below, most)) as pages:
+        async for page in pages:
+            for entry, content, item in page:
+                yield _member(head, hash, entry, content, item.statement, judge)
 
 
-def _had_no_room(member: Member, data: int, most: int) -> bool:
-    """Whether a small file's content did not come because what came before it, `data` bytes, took the room."""
-    if member.content is not None or member.verified is None:
-        return False
-    size = member.verified.content.tree.size
-    return size <= most // SMALL_SHARE and data + size > most
+async def _pages(
+    session: Session, head: Verified, low: Key, is_wanted: Callable[[Key], bool], most: int
+) -> AsyncGenerator[list[Item], None]:
+    """The entries behind `low` up to the first that is not wanted, with what comes along; raises as `members`.
+
+    While one page is gone through, the next is on its way. The views of one are valid until then.
+    """
+    count, ahead = ENTRIES_AT_ONCE, False
+    asked: asyncio.Task[Held[m.BulkOk]] | None = asyncio.ensure_future(_bulk(session, head, low, count, most))
+    try:
+        while asked is not None:
+            try:
+                held = await asked
+            except TimedOut:
+                if not ahead:
+                    raise
+                held = await _bulk(session, head, low, count, most)  # nobody was there to receive what was ahead
+            asked = None
+            try:
+                page, count, goes_on = _part(head, held.ok, low, is_wanted, count, most)
+                if goes_on:
+                    low, ahead = page[-1][0].key, True
+                    asked = asyncio.ensure_future(_bulk(session, head, low, count, most))
+                    asked.add_done_callback(_told)
+                    await asyncio.sleep(0)  # it is sent before this page is gone through, in which nothing is awaited
+                if not most:
+                    held.release()  # nothing is a view of it: who stops here holds nothing
+                yield page
+            finally:
+                held.release()
+    finally:
+        if asked is not None:
+            asked.cancel()
+            (unused,) = await asyncio.gather(asked, return_exceptions=True)
+            if not isinstance(unused, BaseException):
+                unused.release()
+
+
+def _told(task: asyncio.Task[Any]) -> None:
+    """What went wrong where nobody asks for it any more is of no interest."""
+    if not task.cancelled():
+        task.exception()
+
+
+def _part(
+    head: Verified, ok: m.BulkOk, low: Key, is_wanted: Callable[[Key], bool], count: int, most: int
+) -> tuple[list[Item], int, bool]:
+    """Of a reply to a call for `count`, what is wanted behind `low`; the next count; and whether there may be more.
+
+    Where small files lack their content because there was no room for it, they are left for the next reply.
+    Raises `MalformedMessage`.
+    """
+    is_last = ok.range.first + len(ok.range.entries) == head.head.entries
+    if not is_last and ok.range.entries[-1].key <= low:
+        raise MalformedMessage("a range with nothing behind what was asked for (fip-entries-6)")
+    data, page = 0, list[Item]()
+    for number, (entry, content, item) in enumerate(_items(ok, most)):
+        data += item.length
+        if entry.key <= low:
+            continue
+        if not is_wanted(entry.key):
+            return page, count, False
+        if page and item.statement and not content and data > most - most // SMALL_SHARE:
+            return page, max(number + number // 4, ENTRIES_AT_LEAST), True
+        page.append((entry, content, item))
+    return page, min(2 * count, ENTRIES_AT_ONCE), not is_last
 
 
 async def member_at(
@@ -215,7 +257,7 @@ async def members_between(
         held.release()
 
 
-def _items(ok: m.BulkOk, most: int) -> list[tuple[Entry, memoryview, m.BulkItem]]:
+def _items(ok: m.BulkOk, most: int) -> list[Item]:
     """Each entry with its content. Raises `MalformedMessage` (fip-bulk-6)."""
     entries = ok.range.entries
     data = memoryview(ok.data)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -11,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from adversary import Adversary, Reply, between
+from adversary import Adversary, Call, Reply, between
 from nfsverity_client.listing import take_below
 from nfsverity_client.session import Session
 from nfsverity_proto import messages as m
+from nfsverity_proto.errors import TimedOut
 from serving import publish_as_volume, serving, session
 
 SMALL = {f"d{number // 100}/{number:03}": b"%03d" % number * 5000 for number in range(400)}
@@ -72,3 +74,43 @@ async def test_a_server_that_never_sends_a_content_is_not_asked_for_ever(adversa
         found = await taken(opened, m.BULK_MAX)
     assert found == dict.fromkeys(SMALL | LARGE)
     assert adversary.names.count("BULK") < 5
+
+
+async def test_the_next_page_is_on_its_way_while_one_is_gone_through(adversary: Adversary) -> None:
+    """And who stops there leaves nothing under way, and nothing of what has come."""
+
+    async def on_call(call: Call) -> None:
+        if adversary.names.count("BULK") != 2:  # that one is never answered
+            await call.forward()
+
+    adversary.on_call = on_call
+    async with session(adversary.where) as opened:
+        async with aclosing(take_below(opened, b"", deep=True, most=m.BULK_MAX)) as found:
+            await anext(found)
+            while adversary.names.count("BULK") < 2:
+                await asyncio.sleep(0.01)
+        assert not [task for task in asyncio.all_tasks() if getattr(task.get_coro(), "__name__", "") == "_bulk"]
+        assert len(await taken(opened, m.BULK_MAX)) == len(SMALL | LARGE)
+
+
+@pytest.mark.parametrize("end", [True, False])
+async def test_a_page_for_which_nobody_was_there_is_asked_for_again(adversary: Adversary, end: bool) -> None:
+    """Who goes through a page for longer than an answer may take; but a server that does not answer is given up."""
+    asked = 0
+
+    async def on_call(call: Call) -> None:
+        nonlocal asked
+        asked += call.procedure is m.BULK
+        if call.procedure is m.BULK and (asked == 2 or (asked > 2 and end)):
+            return
+        await call.forward()
+
+    adversary.on_call = on_call
+    async with session(adversary.where, timeout=0.3) as opened:
+        taking = taken(opened, m.BULK_MAX)
+        if end:
+            with pytest.raises(TimedOut):
+                await taking
+        else:
+            assert len(await taking) == len(SMALL | LARGE)
+    assert asked == 3 if end else asked > 3

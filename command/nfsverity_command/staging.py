@@ -197,6 +197,8 @@ class NewTree:
 
     def _forget(self, path: bytes) -> None:
         """Remove what a run before has left there. Raises `FileExistsError` for what this one has made."""
+        if not self.resumed:  # all that is there is of this run, and whoever makes a file finds it
+            return
         with contextlib.suppress(FileNotFoundError):
             if not self._is_left_over(path):
                 raise FileExistsError(errno.EEXIST, "made in this run")
@@ -301,6 +303,8 @@ class NewTree:
 
     def _remove_left_over(self) -> None:
         """What a run before has left and this one has not taken over."""
+        if not self.resumed:
+            return
         for _, directories, files, at in os.fwalk(".", topdown=False, onerror=_raise, dir_fd=self._fd):
             for name in files + directories:
                 status = os.stat(name, dir_fd=at, follow_symlinks=False)

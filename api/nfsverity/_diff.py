@@ -20,7 +20,7 @@ from nfsverity_client import diff as trees
 from nfsverity_client.delta import ServedTree
 from nfsverity_client.diff import Node as TreeNode
 from nfsverity_client.diff import Range
-from nfsverity_client.listing import list_below, take_below
+from nfsverity_client.listing import Kept, list_below, take_below
 from nfsverity_client.pipeline import batches, in_order
 from nfsverity_client.reader import open_file
 from nfsverity_client.session import Session
@@ -321,9 +321,11 @@ async def compare_trees(
 
 async def _pairs(a: Place, b: Place) -> AsyncGenerator[tuple[bytes, bool, bool], None]:
     """Paths of files, and which of the two has each."""
-    directories: list[tuple[bytes, bool, bool]] = [(b"", True, True)]
+    kept, directories = Kept(), [(b"", True, True)]
+    kept.add(b"")
     while directories:
         at, in_a, in_b = directories.pop()
+        kept.drop(at)
         deeper: list[tuple[bytes, bool, bool]] = []
         async for name, of_a, of_b in _merged(a.names(at) if in_a else None, b.names(at) if in_b else None):
             try:
@@ -331,6 +333,7 @@ async def _pairs(a: Place, b: Place) -> AsyncGenerator[tuple[bytes, bool, bool],
             except ValueError as error:
                 raise MalformedMessage(f"a listing has {error}") from error
             if True in (of_a, of_b):
+                kept.add(below)
                 deeper.append((below, of_a is True, of_b is True))
             if False in (of_a, of_b):
                 yield below, of_a is False, of_b is False

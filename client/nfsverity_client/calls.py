@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from nfsverity_proto import messages as m
 from nfsverity_proto.errors import MalformedMessage, StatusError, TimedOut, Unreachable
-from nfsverity_proto.path import check_name, join_path
+from nfsverity_proto.path import check_name
 from nfsverity_proto.url import Url
 
 from .connection import Connection, Held, Traffic, connect
@@ -205,16 +205,13 @@ class Calls:
         """Raises `StatusError`, `PeerError`."""
         return await self.call(m.RESOLVE, m.ResolveArgs(m.ROOT_HANDLE, path))
 
-    async def list(self, path: bytes) -> AsyncIterator[m.Entry]:
-        """The entries of a directory, ascending by name: the server's word (fip-dir-7).
+    async def list(self, path: bytes, directory: bytes | None = None) -> AsyncGenerator[m.Entry, None]:
+        """The entries of a directory, ascending by name: the server's word (fip-dir-7). `directory`: its handle.
 
         Raises `StatusError`, `PeerError`.
         """
-        directory = (await self.resolve(path)).object
-        async for entry in self._list(path, directory):
-            yield entry
-
-    async def _list(self, path: bytes, directory: bytes) -> AsyncIterator[m.Entry]:
+        if directory is None:
+            directory = (await self.resolve(path)).object
         after, eof, resolved = b"", False, False
         while not eof:
             try:
@@ -229,26 +226,6 @@ class Calls:
                 yield entry
             eof, resolved = ok.eof, False
             after = ok.entries[-1].name if ok.entries else after
-
-    async def walk(self, path: bytes) -> AsyncIterator[tuple[bytes, m.Entry]]:
-        """Every file below a directory, with its path: the server's word.
-
-        Raises `MalformedMessage` for what is deeper than a path can be, `StatusError`, `PeerError`.
-        """
-        directories = [(path, (await self.resolve(path)).object)]
-        while directories:
-            at, directory = directories.pop()
-            deeper: list[tuple[bytes, bytes]] = []
-            async for entry in self._list(at, directory):
-                try:
-                    below = join_path(at, entry.name)
-                except ValueError as error:
-                    raise MalformedMessage(f"the server lists {error}") from error
-                if entry.attributes.type is m.FileType.DIRECTORY:
-                    deeper.append((below, entry.object))
-                else:
-                    yield below, entry
-            directories += reversed(deeper)
 
 
 def _copied(ok: Any) -> Any:

@@ -5,13 +5,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from nfsverity_proto import messages as m
 from nfsverity_proto.entry import DirectoryNode, EntryType, FileNode, LinkNode
-from nfsverity_proto.errors import Absent, IsRevoked, LinkOutside, MalformedMessage, Stale
+from nfsverity_proto.errors import Absent, IsRevoked, LinkOutside, ListingTooLong, MalformedMessage, Stale
 from nfsverity_proto.path import join_path
 from nfsverity_proto.statement import Tag, Time
 from nfsverity_proto.verification import Verified
@@ -21,6 +21,10 @@ from .heads import HEADS_MAX
 from .marks import Judged
 from .session import Session
 from .volume import Member, NewHead, find, member_at, members, members_between
+
+KEPT_MAX = 2**30
+KEPT_ENTRY = 512
+"""Bytes of what is kept, and those of an entry beside its path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,23 +174,53 @@ def _listed(member: Member, revoked: bool) -> Listed:
     return Listed(entry.path, EntryType.DIRECTORY, True, True)
 
 
+class Kept:
+    """How much a server has its reader keep by listings that nothing but its word gives an end (fip-dir-8)."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def add(self, path: bytes) -> None:
+        """Raises `ListingTooLong`."""
+        self.bytes += len(path) + KEPT_ENTRY
+        if self.bytes > KEPT_MAX:
+            raise ListingTooLong("the server lists more than is kept on its word alone")
+
+    def drop(self, path: bytes) -> None:
+        self.bytes -= len(path) + KEPT_ENTRY
+
+
+async def all_listed(listed: AsyncIterable[Listed]) -> list[Listed]:
+    """Raises `ListingTooLong`, where it is the server's word."""
+    kept, found = Kept(), []
+    async for entry in listed:
+        if not entry.is_verified:
+            kept.add(entry.path)
+        found.append(entry)
+    return found
+
+
 async def _by_word(session: Session, path: bytes, deep: bool) -> AsyncGenerator[Listed, None]:
     found = await session.resolve(path)
     if found.attributes.type is m.FileType.FILE:
         yield _said(path, found.attributes)
         return
-    directories = [path]
+    kept, directories = Kept(), [(path, found.object)]
+    kept.add(path)
     while directories:
-        at = directories.pop()
-        deeper: list[bytes] = []
-        async for entry in session.list(at):
-            try:
-                below = join_path(at, entry.name)
-            except ValueError as error:
-                raise MalformedMessage(f"the server lists {error}") from error
-            yield _said(below, entry.attributes)
-            if deep and entry.attributes.type is m.FileType.DIRECTORY:
-                deeper.append(below)
+        at, directory = directories.pop()
+        kept.drop(at)
+        deeper: list[tuple[bytes, bytes]] = []
+        async with aclosing(session.list(at, directory)) as entries:
+            async for entry in entries:
+                try:
+                    below = join_path(at, entry.name)
+                except ValueError as error:
+                    raise MalformedMessage(f"the server lists {error}") from error
+                yield _said(below, entry.attributes)
+                if deep and entry.attributes.type is m.FileType.DIRECTORY:
+                    kept.add(below)
+                    deeper.append((below, entry.object))
         directories += reversed(deeper)
 
 

@@ -23,6 +23,12 @@ class MalformedMessage(PeerError):
     """A message that is not the one canonical encoding, or not an answer to what was asked."""
 
 
+class ListingTooLong(PeerError):
+    """A server lists without an end, as far as anybody can tell (fip-dir-8)."""
+
+    advice = "name a directory further down; a signed volume has a listing that is verified, of any length"
+
+
 class RpcRefused(PeerError):
     """The call was refused by the RPC layer (RFC 5531 section 9): no such program, procedure, …
 

@@ -15,6 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from adversary import HEADER, Reply, between, flipped
+from nfsverity_client.listing import list_below
 from nfsverity_client.presentation import Presentation
 from nfsverity_client.reader import open_file
 from nfsverity_proto import messages as m
@@ -158,7 +159,7 @@ async def play(where: Url, trust: TrustEntry) -> dict[str, bytes]:
         handle = (await opened.resolve(b"dir/three")).object
         record = (await opened.call(m.RECORD, m.RecordArgs(handle, b"", 0))).record
         await opened.verify(record, b"dir/three")
-        _ = [path async for path, _ in opened.walk(b"")]
+        _ = [entry async for entry in list_below(opened, b"", deep=True, by_word=True)]
         found = {}
         for name, how in [
             ("dir/small", Presentation.INLINE),

@@ -6,18 +6,23 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from adversary import Adversary, Call, Reply, between, marked
+from nfsverity._diff import ServedPlace, compare_trees
+from nfsverity_client import listing
+from nfsverity_client.listing import list_below
 from nfsverity_client.presentation import Presentation
 from nfsverity_client.reader import Reader, open_file
 from nfsverity_client.session import Session
 from nfsverity_proto import messages as m
 from nfsverity_proto.errors import (
     BadSignature,
+    ListingTooLong,
     Malformed,
     MalformedMessage,
     Mismatch,
@@ -489,8 +494,57 @@ async def test_directories_that_never_end(adversary: Adversary, opened: Session)
     deeper = m.Entry(b"d", b"", m.Attributes(m.FileType.DIRECTORY, False, False, 0, Time(0, 0)))
     adversary.on_call = answering(m.READDIR, m.ReaddirOk((deeper,), True))
     with pytest.raises(MalformedMessage):
-        _ = [found async for found in opened.walk(b"")]
+        _ = [found async for found in list_below(opened, b"", deep=True, by_word=True)]
     assert len(adversary.calls) < 300
+
+
+async def keep_all(opened: Session) -> None:
+    await listing.all_listed(list_below(opened, b""))
+
+
+async def go_into_each(opened: Session) -> None:
+    async with aclosing(list_below(opened, b"", deep=True)) as found:
+        async for _ in found:
+            pass
+
+
+async def compare(opened: Session) -> None:
+    place = ServedPlace(opened, b"")
+    async with aclosing(compare_trees(place, place, with_ranges=False)) as found:
+        async for _ in found:
+            pass
+
+
+@pytest.mark.spec("fip-dir-8")
+@pytest.mark.parametrize(
+    ("use", "type"),
+    [(keep_all, m.FileType.FILE), (go_into_each, m.FileType.DIRECTORY), (compare, m.FileType.DIRECTORY)],
+)
+async def test_names_that_never_end(
+    adversary: Adversary,
+    opened: Session,
+    monkeypatch: pytest.MonkeyPatch,
+    use: Callable[[Session], Awaitable[None]],
+    type: m.FileType,
+) -> None:
+    """Files are kept by who wants all of them at once; directories by who goes into each."""
+    attributes = m.Attributes(type, False, False, 0, Time(0, 0))
+
+    async def next_page(call: Call) -> None:
+        if call.procedure is not m.READDIR:
+            await call.forward()
+            return
+        first = int(call.arguments.after or b"0") + 1
+        names = (b"%09d" % number for number in range(first, first + call.arguments.count))
+        await call.answer(m.ReaddirOk(tuple(m.Entry(name, b"handle", attributes) for name in names), False))
+
+    adversary.on_call = next_page
+    monkeypatch.setattr(listing, "KEPT_MAX", 2**22)
+    with pytest.raises(ListingTooLong) as caught:
+        await use(opened)
+    assert "directory" in caught.value.advice
+    listings = 2 if use is compare else 1
+    assert 7 < adversary.names.count("READDIR") / listings < 12, "4 MiB of 521 bytes each"
 
 
 @pytest.mark.spec("fip-handle-7")

@@ -115,15 +115,16 @@ async def take_between(
 
 
 def _judging(session: Session, head: Judged) -> Callable[[Verified], None]:
+    """By the time, and by what is revoked, of less than a second ago: both are asked of a database."""
     volumes = frozenset((head.verified.volume,))
-    now, asked = 0, 0.0
+    now, revoked, asked = 0, session.revoked, 0.0
 
     def judge(verified: Verified) -> None:
-        nonlocal now, asked
+        nonlocal now, revoked, asked
         if (clock := time.monotonic()) - asked >= 1 or not asked:  # times are in seconds
-            now, asked = session.now(), clock
+            now, revoked, asked = session.now(), session.revoked.of(head.verified.volume), clock
         expected = Expected(verified.path, volumes, session.url_of(verified.path))
-        session.check_member(verified, head.verified, expected, (), now=now)
+        session.check_member(verified, head.verified, expected, (), revoked, now)
 
     return judge
 

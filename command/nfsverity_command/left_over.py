@@ -44,7 +44,7 @@ def name_of(destination: Path) -> str:
     return PREFIX + hashlib.sha256(os.fsencode(destination.name)).hexdigest()[:16]
 
 
-def named(error: OSError, destination: Path) -> OSError:
+def named(error: OSError, destination: Path | str) -> OSError:
     """The error with the name of the destination, not of what stands in for it."""
     if error.filename is None or PREFIX in os.fsdecode(error.filename):
         error.filename = str(destination)
@@ -53,7 +53,7 @@ def named(error: OSError, destination: Path) -> OSError:
 
 
 @contextlib.contextmanager
-def naming(destination: Path) -> Iterator[None]:
+def naming(destination: Path | str) -> Iterator[None]:
     """Errors inside name the destination, not what stands in for it."""
     try:
         yield

@@ -59,7 +59,7 @@ def _copy_some(source: int, target: int, at: int, count: int) -> int:
 class NewFile:
     """A file that is being written. Long runs of zeros become holes."""
 
-    def __init__(self, fd: int, executable: bool, where: Path, *, resumed: bool = False) -> None:
+    def __init__(self, fd: int, executable: bool, where: str, *, resumed: bool = False) -> None:
         self.fd = fd
         self.where = where
         """Where it belongs, for errors."""
@@ -134,7 +134,7 @@ def new_file(destination: Path, executable: bool, *, whole: bool = False) -> Ite
         raise IsADirectoryError(21, "there is a directory", str(destination))
     with naming(destination), opened(destination.parent) as parent:
         name, fd, resumed = slot(destination, parent)
-        file = NewFile(fd, executable, destination, resumed=resumed and not whole)
+        file = NewFile(fd, executable, str(destination), resumed=resumed and not whole)
         try:
             if whole and resumed:
                 os.ftruncate(fd, 0)

@@ -135,7 +135,7 @@ class NewTree:
             raise _unfit(error, self.destination, path) from error
         status = os.fstat(fd)
         self._made.add((status.st_dev, status.st_ino))
-        return NewFile(fd, executable, self.destination / os.fsdecode(path))
+        return NewFile(fd, executable, os.path.join(self.destination, os.fsdecode(path)))
 
     def leave_alone(self, path: bytes) -> None:
         """The file stays as it is at the destination. Its name is taken all the same, and nobody else's then.

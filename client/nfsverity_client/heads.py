@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from typing import TYPE_CHECKING
 
@@ -56,16 +57,39 @@ class Heads:
         async with self._asking:
             if not self._asked:
                 try:
-                    record = (await self._session.call(m.RECORD, m.RecordArgs(m.ROOT_HANDLE, b"", 0))).record
+                    record = await self._ask(b"")
                 except StatusError as error:
                     if error.status in _NO_HEAD and self._session.has_mark_of_head():
                         raise self._none(error) from error
                     if error.status is not m.Status.IS_DIRECTORY:
                         raise
                 else:
-                    self.accepted = await self._session.judge_head(record)
+                    self.accepted = await self._judge(record, b"")
                 self._asked = True
         return self.accepted
+
+    async def _ask(self, known: bytes) -> bytes:
+        """The record of the head that the server has, another than `known`, its SHA-256. Raises `StatusError`."""
+        record = (await self._session.call(m.RECORD, m.RecordArgs(m.ROOT_HANDLE, known, 0))).record
+        if hashlib.sha256(record).digest() == known:
+            raise MalformedMessage("a reply to RECORD has the record that was known (fip-record-4)")
+        return record
+
+    async def _judge(self, record: bytes, known: bytes) -> Judged:
+        """A head; or the newer one that another process of the user has accepted while the answer was under way.
+
+        A server that has none gives the same one again.
+        """
+        for _ in range(HEADS_MAX):
+            try:
+                return await self._session.judge_head(record)
+            except Rollback:
+                before = record
+                with contextlib.suppress(StatusError):
+                    record = await self._ask(known)
+                if record == before:
+                    raise
+        return await self._session.judge_head(record)
 
     async def after(self, head: Judged) -> Judged | None:
         """A head that is newer than `head`: one that was accepted meanwhile, or that the server has; None for none.
@@ -78,16 +102,14 @@ class Heads:
                 return present
             known = hashlib.sha256(present.verified.data).digest()
             try:
-                record = (await self._session.call(m.RECORD, m.RecordArgs(m.ROOT_HANDLE, known, 0))).record
+                record = await self._ask(known)
             except StatusError as error:
                 if error.status is m.Status.UNCHANGED:
                     return None
                 if error.status in _NO_HEAD:
                     raise self._none(error) from error
                 raise
-            if hashlib.sha256(record).digest() == known:
-                raise MalformedMessage("a reply to RECORD has the record that was known (fip-record-4)")
-            newer = await self._session.judge_head(record)
+            newer = await self._judge(record, known)
             if not self._is_newer(newer.verified, present.verified):
                 return None
             self.accepted = newer

@@ -359,7 +359,7 @@ class Reader(Streamed):
             judged = await self._judge(ok.record)  # fip-fetch-6
         except (Rollback, OtherHead):
             held.release()
-            await self._open_overtaken()
+            await self._open_overtaken(ok.record)
             return
         self.version = version = Version(ok.object, judged, self.session.nodes)
         try:
@@ -395,10 +395,17 @@ class Reader(Streamed):
         except VerificationError as verdict:
             raise self._named(verdict) from error
 
-    async def _open_overtaken(self) -> None:
-        """A version before the marks, or of an older head: maybe the server has had a newer one since."""
-        handle, record = await self._record()
-        self.version = Version(handle, await self._judge(record), self.session.nodes)
+    async def _open_overtaken(self, before: bytes) -> None:
+        """A version before the marks, or of an older head: the server may have had a newer one since, and again."""
+        for turn in range(1, HEADS_MAX + 1):
+            handle, record = await self._record()
+            try:
+                self.version = Version(handle, await self._judge(record), self.session.nodes)
+                return
+            except (Rollback, OtherHead):
+                if record == before or turn == HEADS_MAX:
+                    raise
+                before = record
 
     async def _record(self) -> tuple[bytes, bytes]:
         """A handle, and the record that the server has for it, whatever it is."""

@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,12 @@ from adversary import Adversary, Call, Reply
 from made_volume import MadeVolume, directory, file, link
 from nfsverity_client.listing import list_below, take_below
 from nfsverity_client.reader import open_file
-from nfsverity_client.session import Session
+from nfsverity_client.session import Session, Settings
+from nfsverity_client.state import State
 from nfsverity_proto import messages as m
 from nfsverity_proto.errors import Absent, RecordExpired, Stale
 from nfsverity_proto.messages import Status
-from serving import Published, Served, publish_as_volume, serving, session
+from serving import Published, Served, keys, publish_as_volume, serving, session
 
 UNIT = 4096
 SIZE = 400 * UNIT
@@ -195,3 +197,30 @@ async def test_a_session_goes_on_after_its_connection_was_lost(adversary: Advers
         assert len(await names(opened)) == 3
     heads = [call for call in adversary.calls if call.procedure is m.RECORD and call.arguments.object == m.ROOT_HANDLE]
     assert len(heads) == 1
+
+
+@pytest.mark.spec("fim-head-4")
+@pytest.mark.parametrize("again", [1, 2])
+async def test_a_head_that_others_have_gone_beyond_is_asked_for_once_more(
+    published: Published, adversary: Adversary, tmp_path: Path, again: int
+) -> None:
+    """The server's answer is under way while another process of the user accepts the next head."""
+    where, state = adversary.where, tmp_path / "state"
+    settings = Settings(trust=(keys().pin,), timeout=20.0)
+    rounds = 0
+
+    async def late(reply: Reply) -> None:
+        nonlocal rounds
+        if reply.procedure is m.RECORD and rounds < again:
+            rounds += 1
+            published.replace("small", b"%d" % rounds)
+            await sign(published)
+            async with Session(replace(where, port=adversary.server), settings, state=State(state)) as other:
+                assert await (await open_file(other, b"small")).pread() == b"%d" % rounds
+        await reply.send()
+
+    adversary.on_reply = late
+    async with Session(where, settings, state=State(state)) as opened:
+        assert await (await open_file(opened, b"small")).pread() == b"%d" % again
+        assert len(await names(opened)) == 3
+    assert rounds == again

@@ -115,16 +115,15 @@ async def take_between(
 
 
 def _judging(session: Session, head: Judged) -> Callable[[Verified], None]:
-    """By the time, and by what is revoked, of less than a second ago: both are asked of a database."""
     volumes = frozenset((head.verified.volume,))
-    now, revoked, asked = 0, session.revoked, 0.0
+    now, asked = 0, 0.0
 
     def judge(verified: Verified) -> None:
-        nonlocal now, revoked, asked
+        nonlocal now, asked
         if (clock := time.monotonic()) - asked >= 1 or not asked:  # times are in seconds
-            now, revoked, asked = session.now(), session.revoked.of(head.verified.volume), clock
+            now, asked = session.now(), clock
         expected = Expected(verified.path, volumes, session.url_of(verified.path))
-        session.check_member(verified, head.verified, expected, (), revoked, now)
+        session.check_member(verified, head.verified, expected, (), now=now)
 
     return judge
 

@@ -97,7 +97,7 @@ def check_opens(publisher: Publisher, opens: list[Opened], form: str) -> None:
             if opened["verdict"] == "rollback" and opened["how"] == "get tree":
                 assert is_meanwhile(publisher, opened), opened
             elif opened["verdict"] != "stale":
-                assert opened["verdict"] in ("mismatch", "updating"), opened
+                assert opened["verdict"] in ("mismatch", "updating"), json.dumps(opened)
                 assert is_late(publisher, opened), opened
                 excused[opened["verdict"]] += 1
             continue

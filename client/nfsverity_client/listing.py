@@ -190,14 +190,13 @@ class Kept:
         self.bytes -= len(path) + KEPT_ENTRY
 
 
-async def all_listed(listed: AsyncIterable[Listed]) -> list[Listed]:
-    """Raises `ListingTooLong`, where it is the server's word."""
-    kept, found = Kept(), []
+async def bounded(listed: AsyncIterable[Listed]) -> AsyncGenerator[Listed, None]:
+    """For who keeps what comes: raises `ListingTooLong` where that is too much of the server's word."""
+    kept = Kept()
     async for entry in listed:
         if not entry.is_verified:
             kept.add(entry.path)
-        found.append(entry)
-    return found
+        yield entry
 
 
 async def _by_word(session: Session, path: bytes, deep: bool) -> AsyncGenerator[Listed, None]:

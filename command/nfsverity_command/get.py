@@ -328,8 +328,8 @@ async def _get_tree(session: Session, path: bytes, destination: Path, whole: boo
     found = await files_below(session, path)
     tree = NewTree(destination)
     try:
-        with meter(session.url_of(path), sum(file.size or 0 for file in found)) as shows:
-            below = ((file.path, file.path[len(path) :].lstrip(b"/")) for file in found)
+        with meter(session.url_of(path), sum(size for _, size in found)) as shows:
+            below = ((name, name[len(path) :].lstrip(b"/")) for name, _ in found)
             jobs = (get_below(session, name, place, tree, whole, shows) for name, place in below)
             async with contextlib.aclosing(in_order(jobs, FILES_AT_ONCE)) as results:
                 async for checked, transfer, raised in results:

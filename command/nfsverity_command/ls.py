@@ -94,14 +94,14 @@ def command(
 async def _listed(
     url: Url, believed: Belief, recursive: bool, unverified: bool, timeout: float
 ) -> tuple[Verified | None, list[Listed]]:
-    from nfsverity_client.listing import all_listed, list_below
+    from nfsverity_client.listing import bounded, list_below
 
     from .network import session_for
 
     async with session_for(url, believed, timeout) as session:
         found = list_below(session, url.path, deep=recursive, by_word=unverified)
         async with contextlib.aclosing(found) as entries:
-            listed = await all_listed(entries)
+            listed = [entry async for entry in bounded(entries)]
         head = session.heads.accepted
         return None if head is None or unverified else head.verified, listed
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from nfsverity_client.heads import HEADS_MAX
 from nfsverity_client.links import following
-from nfsverity_client.listing import Listed, all_listed, list_below, take_below
+from nfsverity_client.listing import bounded, list_below, take_below
 from nfsverity_client.opening import UnverifiedReader, open_at
 from nfsverity_client.pipeline import in_order
 from nfsverity_client.presentation import Presentation
@@ -19,7 +19,7 @@ from nfsverity_client.reader import MISSING
 from nfsverity_client.session import Session, Settings
 from nfsverity_client.volume import NewHead, find
 from nfsverity_proto import messages as m
-from nfsverity_proto.entry import EntryType, FileNode, LinkNode, key_of_path
+from nfsverity_proto.entry import FileNode, LinkNode, key_of_path
 from nfsverity_proto.entry_range import entry_at
 from nfsverity_proto.errors import (
     Absent,
@@ -85,11 +85,11 @@ def session_for(
     return session
 
 
-async def files_below(session: Session, path: bytes) -> list[Listed]:
-    """Every file at a path and below it, by the server's word. Raises `StatusError`, `PeerError`."""
+async def files_below(session: Session, path: bytes) -> list[tuple[bytes, int]]:
+    """Every file at a path and below it, and its size, by the server's word. Raises `StatusError`, `PeerError`."""
     with about(session.url_of(path)):
         async with contextlib.aclosing(list_below(session, path, deep=True, by_word=True)) as found:
-            return await all_listed(entry async for entry in found if entry.type is EntryType.FILE)
+            return [(file.path, file.size) async for file in bounded(found) if file.size is not None]
 
 
 async def check(session: Session, path: bytes, meter: Meter) -> Checked:

@@ -230,8 +230,8 @@ def _verify_served(
                     say(_LEADS_OUT.format(url))
                 return
             found = await files_below(session, url.path)
-            shows.expect(sum(file.size or 0 for file in found))
-            jobs = (check(session, file.path, shows) for file in found)
+            shows.expect(sum(size for _, size in found))
+            jobs = (check(session, path, shows) for path, _ in found)
             async with contextlib.aclosing(in_order(jobs, FILES_AT_ONCE)) as results:
                 async for checked in results:
                     checks.add(checked)

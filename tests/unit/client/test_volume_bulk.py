@@ -77,7 +77,7 @@ async def test_a_server_that_never_sends_a_content_is_not_asked_for_ever(adversa
 
 
 async def test_the_next_page_is_on_its_way_while_one_is_gone_through(adversary: Adversary) -> None:
-    """And who stops there leaves nothing under way, and nothing of what has come."""
+    """And who stops there leaves nothing under way."""
 
     async def on_call(call: Call) -> None:
         if adversary.names.count("BULK") != 2:  # that one is never answered

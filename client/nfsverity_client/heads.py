@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from nfsverity_proto import messages as m
-from nfsverity_proto.errors import Equivocation, MalformedMessage, Rollback, StatusError, Unsigned
+from nfsverity_proto.errors import Equivocation, MalformedMessage, OtherHead, Rollback, StatusError, Unsigned
 from nfsverity_proto.verification import Verified
 
 from .marks import Judged, reset_advice
@@ -18,10 +18,28 @@ from .marks import Judged, reset_advice
 if TYPE_CHECKING:
     from .session import Session
 
+T = TypeVar("T")
+U = TypeVar("U")
 HEADS_MAX = 5
 """Newer heads that are turned to while one thing is looked up or judged."""
 _NO_HEAD = (m.Status.UNSIGNED, m.Status.IS_DIRECTORY)
 """The server's word that the root has no record; any other status says nothing of it (fip-status-4)."""
+
+
+async def judge_next(before: T, ask: Callable[[], Awaitable[T]], judge: Callable[[T], Awaitable[U]]) -> U:
+    """What `judge` makes of a newer answer than `before`, which was overtaken by what others have accepted meanwhile.
+
+    A server that has none gives the same answer again: then raises what `judge` does, `Rollback` or `OtherHead`.
+    """
+    for _ in range(HEADS_MAX - 1):
+        answer = await ask()
+        try:
+            return await judge(answer)
+        except (Rollback, OtherHead):
+            if answer == before:
+                raise
+        before = answer
+    return await judge(await ask())
 
 
 class Heads:
@@ -76,20 +94,20 @@ class Heads:
         return record
 
     async def _judge(self, record: bytes, known: bytes) -> Judged:
-        """A head; or the newer one that another process of the user has accepted while the answer was under way.
+        """A head that the server has given, or a newer one where others have gone beyond it. Raises as `after`."""
 
-        A server that has none gives the same one again.
-        """
-        for _ in range(HEADS_MAX):
+        async def ask() -> bytes:
             try:
-                return await self._session.judge_head(record)
-            except Rollback:
-                before = record
-                with contextlib.suppress(StatusError):
-                    record = await self._ask(known)
-                if record == before:
+                return await self._ask(known)
+            except StatusError as error:
+                if error.status is not m.Status.UNCHANGED:
                     raise
-        return await self._session.judge_head(record)
+                return record  # that one is not newer
+
+        try:
+            return await self._session.judge_head(record)
+        except Rollback:
+            return await judge_next(record, ask, self._session.judge_head)
 
     async def after(self, head: Judged) -> Judged | None:
         """A head that is newer than `head`: one that was accepted meanwhile, or that the server has; None for none.

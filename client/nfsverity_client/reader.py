@@ -34,7 +34,7 @@ from nfsverity_proto.verification import Verified
 
 from .faults import LocatedMismatch, locate
 from .gates import Rules
-from .heads import HEADS_MAX
+from .heads import HEADS_MAX, judge_next
 from .marks import Judged
 from .pipeline import in_order
 from .presentation import (
@@ -163,10 +163,16 @@ class Reader(Streamed):
         async with self._settling:
             if self.version is not version:
                 return True
-            answer = await self._ask(version, 0.0)
-            taken = isinstance(answer, bytes) and await self._take(version, answer)
-            self._turns += taken
-            return taken
+            before: bytes | None = None
+            for _ in range(HEADS_MAX):  # it may be overtaken again, and again
+                answer = await self._ask(version, 0.0)
+                if not isinstance(answer, bytes) or answer == before:
+                    break
+                if await self._take(version, answer):
+                    self._turns += 1
+                    return True
+                before = answer
+            return False
 
     def pin(self) -> None:
         """Stay with this version from now on, as if a byte of it had been delivered."""
@@ -351,15 +357,14 @@ class Reader(Streamed):
                     continue
                 if error.status not in (m.Status.CHANGED, m.Status.UPDATING):
                     raise self._unsigned(error) from error
-            handle, record = await self._record()
-            self.version = Version(handle, await self._judge(record), self.session.nodes)
+            self.version = await self._version_of(await self._record())
             return
         ok = held.ok
         try:
             judged = await self._judge(ok.record)  # fip-fetch-6
         except (Rollback, OtherHead):
             held.release()
-            await self._open_overtaken(ok.record)
+            self.version = await judge_next((ok.object, ok.record), self._record, self._version_of)
             return
         self.version = version = Version(ok.object, judged, self.session.nodes)
         try:
@@ -395,17 +400,10 @@ class Reader(Streamed):
         except VerificationError as verdict:
             raise self._named(verdict) from error
 
-    async def _open_overtaken(self, before: bytes) -> None:
-        """A version before the marks, or of an older head: the server may have had a newer one since, and again."""
-        for turn in range(1, HEADS_MAX + 1):
-            handle, record = await self._record()
-            try:
-                self.version = Version(handle, await self._judge(record), self.session.nodes)
-                return
-            except (Rollback, OtherHead):
-                if record == before or turn == HEADS_MAX:
-                    raise
-                before = record
+    async def _version_of(self, given: tuple[bytes, bytes]) -> Version:
+        """By a handle and a record."""
+        handle, record = given
+        return Version(handle, await self._judge(record), self.session.nodes)
 
     async def _record(self) -> tuple[bytes, bytes]:
         """A handle, and the record that the server has for it, whatever it is."""

@@ -432,3 +432,28 @@ async def test_a_version_that_others_go_beyond_before_its_first_byte_gives_way(t
             async with Session(served.where, settings, state=State(tmp_path / "state")) as other:
                 assert await (await open_file(other, b"f")).pread() == b"two"
             assert await following.pread() == b"two"
+
+
+async def test_a_version_that_others_go_beyond_again_while_the_next_is_asked_for(tmp_path: Path) -> None:
+    published = publish_tree(tmp_path / "tree", {"f": b"one"})
+    settings = Settings(trust=(keys().pin,), timeout=20.0)
+    contents = [b"two", b"three", b"four"]
+
+    async def go_beyond() -> None:
+        published.replace("f", contents.pop(0))
+        published.sign()
+        async with Session(served.where, settings, state=State(tmp_path / "state")) as other:
+            await (await open_file(other, b"f")).pread()
+
+    async def late(reply: Reply) -> None:
+        if reply.procedure is m.RECORD and contents:
+            await go_beyond()
+        await reply.send()
+
+    with serving(published.root) as served:
+        async with between(served.port) as adversary:
+            async with Session(adversary.where, settings, state=State(tmp_path / "state")) as opened:
+                following = await open_file(opened, b"f")
+                await go_beyond()
+                adversary.on_reply = late
+                assert await following.pread() == b"four"

@@ -451,9 +451,11 @@ async def test_a_version_that_others_go_beyond_again_while_the_next_is_asked_for
         await reply.send()
 
     with serving(published.root) as served:
-        async with between(served.port) as adversary:
-            async with Session(adversary.where, settings, state=State(tmp_path / "state")) as opened:
-                following = await open_file(opened, b"f")
-                await go_beyond()
-                adversary.on_reply = late
-                assert await following.pread() == b"four"
+        async with (
+            between(served.port) as adversary,
+            Session(adversary.where, settings, state=State(tmp_path / "state")) as opened,
+        ):
+            following = await open_file(opened, b"f")
+            await go_beyond()
+            adversary.on_reply = late
+            assert await following.pread() == b"four"

@@ -93,8 +93,8 @@ class Bench:
             text=True,
             preexec_fn=pinned(SERVER),
         )
+        assert server.stdout is not None
         try:
-            assert server.stdout is not None
             yield server.stdout.readline().strip(), server.pid
         finally:
             server.terminate()

@@ -82,7 +82,8 @@ def _model_signing(bench: Bench, tree: Path) -> Other | None:
         subprocess.run([sys.executable, "-m", "venv", place], check=True)
         subprocess.run([place / "bin" / "pip", "install", "-q", *MODEL_SIGNING], check=True, stderr=subprocess.DEVNULL)
     except subprocess.CalledProcessError:
-        return _missing(bench, "model-signing")
+        _missing(bench, "model-signing")
+        return None
     key, public, signature = (str(place / name) for name in ("key", "public", "signature"))
     run(["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", key])
     run(["openssl", "ec", "-in", key, "-pubout", "-out", public])
@@ -95,7 +96,8 @@ def _model_signing(bench: Bench, tree: Path) -> Other | None:
 def _ostree(bench: Bench, tree: Path) -> Other | None:
     """It copies the tree to a repository: not compressed here, as that would be most of the time."""
     if shutil.which("ostree") is None:
-        return _missing(bench, "ostree")
+        _missing(bench, "ostree")
+        return None
     place = bench.folder / "others" / "repository"
 
     def before() -> None:
@@ -110,7 +112,8 @@ def _ostree(bench: Bench, tree: Path) -> Other | None:
 
 def _aide(bench: Bench, tree: Path) -> Other | None:
     if shutil.which("aide") is None:
-        return _missing(bench, "aide")
+        _missing(bench, "aide")
+        return None
     place = bench.folder / "others"
     database, new, configuration = place / "aide.db", place / "aide.new", place / "aide.conf"
     configuration.write_text(

@@ -16,7 +16,9 @@ import asyncio
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from nfsverity._hashed import hash_file
 from nfsverity_client import presentation
@@ -115,7 +117,7 @@ async def delta(url: str, certificate: str, path: str, copy: str) -> None:
 
 
 if __name__ == "__main__":
-    modes = {
+    modes: dict[str, Callable[..., Any]] = {
         "first": first,
         "verified": verified,
         "unverified": unverified,

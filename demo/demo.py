@@ -23,10 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nfsverity_client.connection import Traffic
+from nfsverity_client.listing import list_below
 from nfsverity_client.presentation import Presentation
 from nfsverity_client.reader import open_file
 from nfsverity_client.session import Session, Settings
 from nfsverity_client.trust_store import certificate_file
+from nfsverity_proto.entry import EntryType
 from nfsverity_proto.trust import TrustEntry
 from nfsverity_proto.url import Url, parse_url
 
@@ -126,7 +128,8 @@ async def read_all(url: Url, trust: tuple[TrustEntry, ...], tree: Path) -> None:
     """Read the tree with several readers at once, compare with the original, and tell what it cost."""
     totals = Totals()
     async with Session(url, Settings(trust=trust), None) as session:
-        paths = [path async for path, _ in session.walk(b"")]
+        async with contextlib.aclosing(list_below(session, b"", deep=True)) as listed:
+            paths = [entry.path async for entry in listed if entry.type is EntryType.FILE]
         listing = session.traffic.copy()
         work = iter(paths)
         start = time.monotonic()
